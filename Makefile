@@ -1,0 +1,39 @@
+# Needs git, make and Python 3.11 or newer; everything else goes into .venv. PYTHON=python3.12 make ... chooses one.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: run test lab lint notebooks bench lock
+
+run: $(READY)  ## every chapter at tiny scale, with a table and an HTML gallery
+	$(BIN)/fcnbook book --scale tiny --out runs/tiny
+
+test: $(READY)  ## the tests: no network, no GPU
+	$(BIN)/pytest
+	FCNBOOK_SCALE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env -p no:randomly notebooks
+
+lab: $(READY)  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/codespell fcnbook data_scripts tests README.md CHANGELOG.md CONTRIBUTING.md
+
+notebooks: $(READY)  ## execute the committed notebooks again, in place
+	$(BIN)/python -m fcnbook.headless notebooks
+
+bench: $(READY)
+	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only
+
+lock: $(READY)  ## exact versions for all platforms
+	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate \
+		--no-emit-index-url -o requirements.lock pyproject.toml
+
+$(READY): pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $(READY)

@@ -1,0 +1,48 @@
+"""fcnbook: semantic segmentation from the FCN paper to FastFCN, in notebooks that run.
+
+Everything listed in `__all__` is imported when it is first used (PEP 562), so `import fcnbook` loads neither torch nor
+numpy and takes milliseconds.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fcnbook.build import build_segmenter
+    from fcnbook.inference import Prediction, predict
+    from fcnbook.published import PUBLISHED
+    from fcnbook.recipes import RECIPES, find_recipe, scaled
+    from fcnbook.run import run
+
+_HOME = {
+    "PUBLISHED": "published",
+    "RECIPES": "recipes",
+    "Prediction": "inference",
+    "build_segmenter": "build",
+    "find_recipe": "recipes",
+    "predict": "inference",
+    "run": "run",
+    "scaled": "recipes",
+}
+
+__all__ = [
+    "PUBLISHED",
+    "RECIPES",
+    "Prediction",
+    "build_segmenter",
+    "find_recipe",
+    "predict",
+    "run",
+    "scaled",
+]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"fcnbook has no attribute {name}")
+    return getattr(importlib.import_module(f"fcnbook.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

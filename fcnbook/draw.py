@@ -1,0 +1,591 @@
+"""Pictures and class ids -> pictures one can look at: masks, overlays, error maps, contact sheets, curves.
+
+Layer 1. Everything is a plain function on numpy arrays, drawn with cv2 and Pillow; nothing here knows of
+notebooks, widgets or matplotlib's figures, so a slider redraws in milliseconds and a test can compare pixels. A
+*picture* is (H, W, 3) uint8 RGB. Taught in notebook 00.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from fcnbook.labels import IGNORE_INDEX, LabelSet
+from fcnbook.types import Sample
+
+Picture = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+VOID_COLOUR: Colour = (0, 0, 0)
+"""Where no class applies, in colour-coded masks; black, as the data sets themselves draw it."""
+MISSED_COLOUR: Colour = (255, 110, 0)
+"""Orange: wrong, or, with one class selected, pixels of the class that the prediction missed."""
+EXTRA_COLOUR: Colour = (60, 170, 255)
+"""Blue: with one class selected, pixels that are predicted as the class and are not."""
+PANEL_WIDTH = 384
+"""Width in pixels that small pictures are enlarged to."""
+
+COLOUR_BLIND_SAFE: tuple[Colour, ...] = (
+    (70, 140, 210), (255, 140, 0), (255, 235, 210), (140, 0, 255), (105, 70, 0), (140, 140, 140),
+    (0, 35, 140), (0, 235, 255), (140, 0, 105), (210, 175, 105), (175, 255, 105), (70, 105, 70),
+    (140, 105, 255), (175, 105, 0), (210, 35, 175), (235, 35, 105), (0, 35, 0), (255, 140, 210),
+    (210, 255, 0), (0, 210, 35), (70, 70, 210), (35, 70, 35), (35, 0, 70), (175, 175, 255),
+)  # fmt: skip
+"""Each colour is the one farthest, in CIELAB, from black and from all before it, for the worst of normal sight
+and of three colour blindnesses (simulated as in Machado et al. 2009). The first 11 keep a distance of 24; the
+colours of Streets and of CamVid come as close as 6."""
+
+_INK: Colour = (40, 40, 45)
+_FAINT: Colour = (225, 225, 230)
+_PAPER = 255
+_GAP = 8
+_TEXT = 15
+"""Height of ordinary text in pixels."""
+_LINE_COLOURS: tuple[Colour, ...] = (
+    (0, 114, 178),
+    (213, 94, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (86, 86, 86),
+)
+"""Okabe and Ito's colours, darkest first."""
+
+
+def colour_blind(label_set: LabelSet) -> LabelSet:
+    """The same classes in colours that colour-blind readers can tell apart.
+
+    Raises:
+        ValueError: there are more than 24 classes; no palette keeps so many apart.
+    """
+    if label_set.num_classes > len(COLOUR_BLIND_SAFE):
+        raise ValueError(
+            f"{label_set.num_classes} classes cannot be told apart by colour alone; the colour-blind-safe "
+            f"palette has {len(COLOUR_BLIND_SAFE)} colours. Filter by class instead."
+        )
+    return LabelSet(label_set.classes, COLOUR_BLIND_SAFE[: label_set.num_classes])
+
+
+# ---- masks -------------------------------------------------------------------------------------------------
+
+
+def colorize(labels: np.ndarray, palette: Sequence[Colour], void: Colour = VOID_COLOUR) -> Picture:
+    """Class ids as colours.
+
+    Args:
+        labels: (H, W) class ids in [0, len(palette)), or 255 where no class applies; any integer type.
+        palette: RGB of each class.
+        void: RGB of 255.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: `labels` has another shape, or holds a value that is no class.
+    """
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels are (H, W) class ids, got shape {labels.shape} of {labels.dtype}")
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = palette
+    table[IGNORE_INDEX] = void
+    outside = (labels < 0) | (labels >= len(palette)) & (labels != IGNORE_INDEX)
+    if outside.any():
+        raise ValueError(
+            f"labels hold the value {labels[outside][0]}, but there are colours for the classes 0 to "
+            f"{len(palette) - 1} and for 255 (void) only. Map the ids of the label files to classes first."
+        )
+    return _uint8(table[labels])
+
+
+def overlay(
+    image: np.ndarray,
+    labels: np.ndarray,
+    palette: Sequence[Colour],
+    opacity: float = 0.5,
+    only: int | None = None,
+) -> Picture:
+    """The picture, tinted with the colours of its classes. Void pixels stay as they are.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) class ids, 255 where no class applies.
+        palette: RGB of each class.
+        opacity: 0 shows the picture, 1 the colours alone.
+        only: tint this class alone and fade the rest of the picture to dark grey.
+
+    Raises:
+        ValueError: picture and labels differ in size, the opacity is outside [0, 1], or a label is no class.
+    """
+    _check_same_size(image, labels)
+    if not 0.0 <= opacity <= 1.0:
+        raise ValueError(f"opacity lies between 0 and 1, got {opacity}")
+    tinted = _blend(image, colorize(labels, palette), opacity)
+    if only is None:
+        shown, rest = labels != IGNORE_INDEX, image
+    else:
+        shown, rest = labels == only, _dimmed(image)
+    return np.where(shown[..., None], tinted, rest)
+
+
+def error_map(image: np.ndarray, labels: np.ndarray, pred: np.ndarray, only: int | None = None) -> Picture:
+    """Where the prediction is wrong, on a grey and dimmed copy of the picture.
+
+    Orange is wrong, grey is right, black is void (not scored). Orange differs from grey in lightness too,
+    so it shows to every kind of sight.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) true class ids, 255 where no class applies.
+        pred: (H, W) predicted class ids.
+        only: show the errors of this class alone: orange where it was missed, blue where it was predicted
+            and is not.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: the three differ in size.
+    """
+    _check_same_size(image, labels)
+    _check_same_size(image, pred)
+    shown = _dimmed(image)
+    void = labels == IGNORE_INDEX
+    if only is None:
+        shown[labels != pred] = MISSED_COLOUR
+    else:
+        shown[(labels == only) & (pred != only)] = MISSED_COLOUR
+        shown[(labels != only) & (pred == only)] = EXTRA_COLOUR
+    shown[void] = VOID_COLOUR
+    return shown
+
+
+def _check_same_size(image: np.ndarray, labels: np.ndarray) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"a picture is (H, W, 3) uint8 RGB, got shape {image.shape} of {image.dtype}")
+    if labels.shape != image.shape[:2]:
+        raise ValueError(
+            f"the picture is {image.shape[0]}x{image.shape[1]} and its labels have shape {labels.shape}; "
+            "class ids are (H, W) at the size of the picture."
+        )
+
+
+def _blend(image: np.ndarray, colours: np.ndarray, opacity: float) -> Picture:
+    return _uint8(cv2.addWeighted(image, 1.0 - opacity, colours, opacity, 0.0))
+
+
+def _dimmed(image: np.ndarray) -> Picture:
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    # Kept between 30 and 132, so that neither black void nor the error colours are mistaken for picture.
+    return np.repeat(_uint8(30 + grey[..., None] * 0.4), 3, axis=2)
+
+
+def _uint8(values: np.ndarray) -> NDArray[np.uint8]:
+    return np.asarray(values).astype(np.uint8, copy=False)
+
+
+# ---- arranging pictures ------------------------------------------------------------------------------------
+
+
+def zoom(picture: np.ndarray, width: int = PANEL_WIDTH) -> Picture:
+    """The picture at about the given width: small ones enlarged by a whole factor, large ones averaged."""
+    if picture.shape[1] >= 1.5 * width:
+        height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+        return _uint8(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
+    factor = max(1, round(width / picture.shape[1]))
+    return _uint8(picture.repeat(factor, axis=0).repeat(factor, axis=1))
+
+
+def grid(
+    rows: Sequence[Sequence[np.ndarray]],
+    titles: Sequence[str] = (),
+    captions: Sequence[str] = (),
+    width: int | None = PANEL_WIDTH,
+) -> Picture:
+    """Pictures in rows and columns on white paper.
+
+    Args:
+        rows: pictures, row by row; rows may differ in length and pictures in size.
+        titles: text above each column.
+        captions: text below each row.
+        width: pictures are brought near this width by `zoom`; None leaves them as they are.
+
+    Raises:
+        ValueError: there is no picture.
+    """
+    if not rows or not all(len(row) for row in rows):
+        raise ValueError("a grid needs at least one picture in each row")
+    cells = [[picture if width is None else zoom(picture, width) for picture in row] for row in rows]
+    widths = [max(r[k].shape[1] for r in cells if k < len(r)) for k in range(max(map(len, cells)))]
+    lines = [_line_of_text(list(titles), widths)] if titles else []
+    for index, row in enumerate(cells):
+        lines.append(_row(row, widths))
+        if index < len(captions):
+            lines.append(_line_of_text([captions[index]], [sum(widths) + _GAP * (len(widths) - 1)]))
+    return _framed(stack(lines))
+
+
+def side_by_side(
+    pictures: Sequence[np.ndarray], titles: Sequence[str] = (), width: int | None = PANEL_WIDTH
+) -> Picture:
+    """One row of pictures, each with its title above it; `width` as in `grid`."""
+    return grid([pictures], titles, width=width)
+
+
+def contact_sheet(
+    samples: Sequence[Sample],
+    predictions: Sequence[np.ndarray],
+    label_set: LabelSet,
+    captions: Sequence[str] = (),
+    width: int = PANEL_WIDTH,
+    opacity: float = 1.0,
+    explain: bool = True,
+) -> Picture:
+    """One row a sample: picture, truth, prediction, errors; the legend below.
+
+    Args:
+        samples: pictures with their true labels.
+        predictions: (H, W) class ids, one a sample.
+        label_set: names and colours of the classes.
+        captions: text below each row; the names of the samples when empty.
+        width: width of one picture in pixels.
+        opacity: of the colours over the picture.
+        explain: whether the legend is drawn.
+
+    Raises:
+        ValueError: there are more samples than predictions or the other way round, or sizes differ.
+    """
+    rows = []
+    for sample, pred in zip(samples, predictions, strict=True):
+        truth = overlay(sample.image, sample.labels, label_set.palette, opacity)
+        predicted = overlay(sample.image, pred, label_set.palette, opacity)
+        rows.append([sample.image, truth, predicted, error_map(sample.image, sample.labels, pred)])
+    names = captions or [sample.name for sample in samples]
+    sheet = grid(rows, ["picture", "truth", "prediction", "errors"], names, width)
+    return stack([sheet, legend(label_set, sheet.shape[1])]) if explain else sheet
+
+
+def stack(pictures: Sequence[np.ndarray]) -> Picture:
+    """Pictures below each other, narrow ones filled up with white on the right."""
+    width = max(picture.shape[1] for picture in pictures)
+    return np.concatenate([_padded(picture, picture.shape[0], width) for picture in pictures])
+
+
+def beside(pictures: Sequence[np.ndarray]) -> Picture:
+    """Pictures next to each other at their own sizes, low ones filled up with white below."""
+    height = max(picture.shape[0] for picture in pictures)
+    return np.concatenate([_padded(picture, height, picture.shape[1]) for picture in pictures], axis=1)
+
+
+def legend(
+    label_set: LabelSet, width: int = 800, values: Sequence[str] | None = None, void: bool = True
+) -> Picture:
+    """A strip with the colour and the name of each class, in columns.
+
+    Args:
+        label_set: names and colours.
+        width: of the strip in pixels; the entries are wrapped to it.
+        values: a short text after each name, such as its IoU; one a class.
+        void: whether black is explained too.
+    """
+    texts = list(label_set.classes)
+    if values is not None:
+        texts = [f"{name}  {value}" for name, value in zip(texts, values, strict=True)]
+    entries = list(zip(texts, label_set.palette, strict=True))
+    if void:
+        entries.append(("void", VOID_COLOUR))
+    swatch, line = 16, 24
+    step = max(text_width(text) for text, _ in entries) + swatch + 26
+    columns = max(1, (width - 2 * _GAP) // step)
+    strip = _blank(math.ceil(len(entries) / columns) * line + 2 * _GAP, width)
+    for index, (text, colour) in enumerate(entries):
+        x, y = _GAP + index % columns * step, _GAP + index // columns * line
+        # White and near-white classes need an outline to be seen on paper.
+        cv2.rectangle(strip, (x, y + 3), (x + swatch, y + 3 + swatch), colour, cv2.FILLED)
+        cv2.rectangle(strip, (x, y + 3), (x + swatch, y + 3 + swatch), (120, 120, 120), 1)
+        _write(strip, text, x + swatch + 7, y + 1)
+    return strip
+
+
+def png_bytes(picture: np.ndarray, compression: int = 6, few_colours: bool = False) -> bytes:
+    """The picture as a PNG file.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB, or (H, W) uint8 class ids, which are stored as they are.
+        compression: 0 is fastest, 9 smallest.
+        few_colours: store an RGB picture in the 256 colours that fit it best: a third of the size, and hardly to
+            be told apart. For pictures that a notebook keeps.
+    """
+    if few_colours:
+        file = io.BytesIO()
+        # FASTOCTREE keeps rare saturated colours (signs, legend), which MEDIANCUT merges into grey.
+        reduced = Image.fromarray(picture).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        reduced.save(file, "png", compress_level=compression)
+        return file.getvalue()
+    stored = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if picture.ndim == 3 else picture
+    done, encoded = cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, compression])
+    if not done:
+        raise ValueError(f"cannot write a PNG of shape {picture.shape} and type {picture.dtype}")
+    return encoded.tobytes()
+
+
+def _blank(height: int, width: int) -> Picture:
+    return np.full((height, width, 3), _PAPER, np.uint8)
+
+
+def _padded(picture: np.ndarray, height: int, width: int) -> Picture:
+    page = _blank(height, width)
+    page[: picture.shape[0], : picture.shape[1]] = picture
+    return page
+
+
+def _framed(picture: np.ndarray) -> Picture:
+    page = _blank(picture.shape[0] + 2 * _GAP, picture.shape[1] + 2 * _GAP)
+    page[_GAP:-_GAP, _GAP:-_GAP] = picture
+    return page
+
+
+def _row(pictures: Sequence[np.ndarray], widths: Sequence[int]) -> Picture:
+    height = max(picture.shape[0] for picture in pictures) + _GAP
+    page = _blank(height, sum(widths) + _GAP * (len(widths) - 1))
+    x = 0
+    for picture, width in zip(pictures, widths, strict=False):
+        page[: picture.shape[0], x : x + picture.shape[1]] = picture
+        x += width + _GAP
+    return page
+
+
+def _line_of_text(texts: Sequence[str], widths: Sequence[int]) -> Picture:
+    page = _blank(_TEXT + 11, sum(widths) + _GAP * (len(widths) - 1))
+    x = 0
+    for text, width in zip(texts, widths, strict=False):
+        _write(page, _shortened(text, width), x, 0)
+        x += width + _GAP
+    return page
+
+
+# ---- text --------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    # matplotlib brings DejaVu Sans, which has the letters of most languages: the same text on every machine.
+    # Only the file is used; importing matplotlib would take longer than drawing.
+    package = importlib.util.find_spec("matplotlib")
+    if package is not None and package.origin is not None:
+        file = Path(package.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
+        if file.is_file():
+            return ImageFont.truetype(file, size)
+    return ImageFont.load_default(size)
+
+
+@lru_cache(maxsize=512)
+def _ink(text: str, size: int) -> NDArray[np.float32]:
+    """(h, w, 1) share of each pixel that the text covers."""
+    font = _font(size)
+    width = max(1, math.ceil(font.getlength(text)))
+    drawn = Image.new("L", (width, round(size * 1.35)))
+    ImageDraw.Draw(drawn).text((0, 0), text, fill=255, font=font)
+    return np.asarray(drawn, np.float32)[..., None] / 255.0
+
+
+def text_width(text: str, size: int = _TEXT) -> int:
+    """Width of a line of text in pixels."""
+    return math.ceil(_font(size).getlength(text))
+
+
+def _write(page: Picture, text: str, x: int, y: int, size: int = _TEXT, colour: Colour = _INK) -> None:
+    """Writes onto the page, in place; (x, y) is the upper left corner. What lies outside is cut off."""
+    left, top = max(0, -x), max(0, -y)
+    ink = _ink(text, size)[top:, left:]
+    spot = page[y + top : y + top + ink.shape[0], x + left : x + left + ink.shape[1]]
+    ink = ink[: spot.shape[0], : spot.shape[1]]
+    spot[:] = _uint8(spot * (1.0 - ink) + np.array(colour, np.float32) * ink + 0.5)
+
+
+def _shortened(text: str, width: int, size: int = _TEXT) -> str:
+    if text_width(text, size) <= width:
+        return text
+    while text and text_width(text + "…", size) > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def text_block(lines: Sequence[str], width: int, size: int = _TEXT) -> Picture:
+    """Lines of text on white paper; lines that are too long are cut."""
+    step = round(size * 1.6)
+    page = _blank(step * len(lines) + 2 * _GAP, width)
+    for index, text in enumerate(lines):
+        _write(page, _shortened(text, width - 2 * _GAP, size), _GAP, _GAP + index * step, size)
+    return page
+
+
+# ---- charts ------------------------------------------------------------------------------------------------
+
+
+def curve(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    title: str = "",
+    x_label: str = "",
+    size: tuple[int, int] = (260, 600),
+    y_range: tuple[float, float] | None = None,
+    x_range: tuple[float, float] | None = None,
+    percent: bool = False,
+) -> Picture:
+    """A line chart.
+
+    Args:
+        series: name -> points (x, y) in the order of x. A point that is not finite interrupts its line; a
+            single point is drawn as a dot.
+        title: written above, with the names of the series where there are several.
+        x_label: written below the axis.
+        size: (height, width) in pixels.
+        y_range: lowest and highest y; None takes them from the points.
+        x_range: the same of x.
+        percent: y lies in [0, 1] and is labelled in percent.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
+    points = [p for line in series.values() for p in line if math.isfinite(p[0]) and math.isfinite(p[1])]
+    page = _blank(*size)
+    _chart_title(page, title, list(series))
+    if not points:
+        _write(page, "no values yet", size[1] // 2 - 45, size[0] // 2 - 8, colour=(130, 130, 130))
+        return page
+    x_ticks = _ticks(*(x_range or _extent([p[0] for p in points])), most=8, margin=False)
+    y_ticks = _ticks(*(y_range or _extent([p[1] for p in points])), most=5, margin=y_range is None)
+    y_texts = [_number(y * 100) + " %" if percent else _number(y) for y in y_ticks]
+    box = _Box(
+        left=max(text_width(t, 13) for t in y_texts) + 14,
+        right=size[1] - 24,
+        top=34,
+        bottom=size[0] - (46 if x_label else 28),
+        x=(x_ticks[0], x_ticks[-1]) if x_range is None else x_range,
+        y=(y_ticks[0], y_ticks[-1]),
+    )
+    _axes(page, box, x_ticks, y_ticks, y_texts, x_label)
+    for index, line in enumerate(series.values()):
+        _line(page, box, line, _LINE_COLOURS[index % len(_LINE_COLOURS)])
+    return page
+
+
+def bars(
+    names: Sequence[str],
+    values: Sequence[float],
+    colours: Sequence[Colour],
+    title: str = "",
+    width: int = 400,
+) -> Picture:
+    """A horizontal bar for each value in [0, 1], labelled in percent; nan is labelled "absent"."""
+    line = 22
+    page = _blank(34 + line * len(names) + _GAP, width)
+    _chart_title(page, title, [])
+    left = min(width // 2, max((text_width(name, 13) for name in names), default=0) + 20)
+    right = width - 66
+    for index, (name, value, colour) in enumerate(zip(names, values, colours, strict=True)):
+        y = 34 + index * line
+        _write(page, _shortened(name, left - 14, 13), 10, y + 1, 13)
+        cv2.rectangle(page, (left, y + 2), (right, y + line - 5), _FAINT, cv2.FILLED)
+        if math.isnan(value):
+            _write(page, "absent", right + 8, y + 1, 13, colour=(130, 130, 130))
+            continue
+        end = left + round((right - left) * value)
+        cv2.rectangle(page, (left, y + 2), (end, y + line - 5), colour, cv2.FILLED)
+        cv2.rectangle(page, (left, y + 2), (end, y + line - 5), (120, 120, 120), 1)
+        _write(page, f"{value * 100:.1f} %", right + 8, y + 1, 13)
+    return page
+
+
+class _Box:
+    """The plotting area: pixel edges and the values they stand for."""
+
+    def __init__(
+        self, left: int, right: int, top: int, bottom: int, x: tuple[float, float], y: tuple[float, float]
+    ):
+        self.left, self.right, self.top, self.bottom = left, right, top, bottom
+        self.x, self.y = x, y
+
+    def column(self, x: float) -> float:
+        return self.left + (x - self.x[0]) / ((self.x[1] - self.x[0]) or 1.0) * (self.right - self.left)
+
+    def row(self, y: float) -> float:
+        return self.bottom - (y - self.y[0]) / ((self.y[1] - self.y[0]) or 1.0) * (self.bottom - self.top)
+
+
+def _chart_title(page: Picture, title: str, names: Sequence[str]) -> None:
+    _write(page, _shortened(title, page.shape[1] - 16), 10, 6)
+    if len(names) < 2:
+        return
+    x = page.shape[1] - 24
+    for index in reversed(range(len(names))):
+        x -= text_width(names[index], 13)
+        _write(page, names[index], x, 8, 13)
+        colour = _LINE_COLOURS[index % len(_LINE_COLOURS)]
+        cv2.line(page, (x - 26, 17), (x - 8, 17), colour, 3, cv2.LINE_AA)
+        x -= 44
+
+
+def _axes(
+    page: Picture,
+    box: _Box,
+    x_ticks: Sequence[float],
+    y_ticks: Sequence[float],
+    y_texts: Sequence[str],
+    x_label: str,
+) -> None:
+    for y, text in zip(y_ticks, y_texts, strict=True):
+        row = round(box.row(y))
+        cv2.line(page, (box.left, row), (box.right, row), _FAINT, 1)
+        _write(page, text, box.left - 8 - text_width(text, 13), row - 8, 13)
+    for x in x_ticks:
+        if not box.x[0] <= x <= box.x[1]:
+            continue
+        text, column = _number(x), round(box.column(x))
+        cv2.line(page, (column, box.bottom), (column, box.bottom + 4), _INK, 1)
+        _write(page, text, column - text_width(text, 13) // 2, box.bottom + 7, 13)
+    cv2.line(page, (box.left, box.bottom), (box.right, box.bottom), _INK, 1)
+    if x_label:
+        middle = (box.left + box.right - text_width(x_label, 13)) // 2
+        _write(page, x_label, middle, page.shape[0] - 21, 13)
+
+
+def _line(page: Picture, box: _Box, points: Sequence[tuple[float, float]], colour: Colour) -> None:
+    piece: list[tuple[int, int]] = []
+    for x, y in [*points, (math.nan, math.nan)]:
+        if math.isfinite(x) and math.isfinite(y):
+            y = min(max(y, box.y[0]), box.y[1])
+            piece.append((round(box.column(x) * 16), round(box.row(y) * 16)))  # cv2 takes 16ths of a pixel
+        elif piece:
+            if len(piece) == 1:
+                cv2.circle(page, piece[0], 4 * 16, colour, cv2.FILLED, cv2.LINE_AA, shift=4)
+            cv2.polylines(page, [np.array(piece, np.int32)], False, colour, 2, cv2.LINE_AA, shift=4)
+            piece = []
+
+
+def _extent(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)
+
+
+def _ticks(low: float, high: float, most: int, margin: bool) -> list[float]:
+    """Round numbers, at most `most` steps apart; with a margin they enclose low and high."""
+    if high <= low:
+        low, high = (low - abs(low) * 0.1 - 0.1, high + abs(high) * 0.1 + 0.1) if margin else (low, low + 1.0)
+    rough = (high - low) / most
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * f for f in (1, 2, 5, 10) if unit * f >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(k * step, 12) for k in range(first, last + 1)]
+
+
+def _number(value: float) -> str:
+    if value != 0 and abs(value) < 1e-3:
+        return f"{value:.0e}".replace("e-0", "e-")
+    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"

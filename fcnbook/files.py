@@ -1,0 +1,185 @@
+"""Files on disk -> arrays, with errors that a reader can act on; and writes that never leave half a file.
+
+Layer 0; numpy and Pillow are imported where they are used. Taught in notebook 00.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+    PathLike = str | os.PathLike[str]
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used: the message says what, where, and what to do next.
+
+    Command lines print the message alone, without a traceback.
+    """
+
+
+def read_image(path: PathLike) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, turned upright as its EXIF entry says.
+
+    Greyscale, palette, 16-bit and CMYK pictures are converted; transparency is dropped.
+
+    Raises:
+        InputError: the file is missing, truncated, damaged or no picture.
+    """
+    import numpy as np
+    from PIL import ImageOps
+
+    picture = _decoded(path)
+    ImageOps.exif_transpose(picture, in_place=True)
+    if picture.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips instead of scaling
+        grey = (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.mode == "F":
+        raise InputError(
+            f"{path} holds floating point numbers, whose range is unknown; save it as 8-bit RGB."
+        )
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def read_labels(path: PathLike) -> np.ndarray:
+    """(H, W) uint8, the raw values of a PNG; of a palette PNG the indices, never the colours.
+
+    Raises:
+        InputError: the file is missing or damaged; is no PNG (JPEG alters values); holds colours instead of one
+            value a pixel; or holds a value above 255.
+    """
+    import numpy as np
+
+    labels = _decoded(path)
+    if labels.format in ("JPEG", "MPO"):
+        raise InputError(
+            f"{path} is a JPEG, which alters values near edges, so its labels are lost. "
+            "Export the masks again as PNG, from the tool that drew them."
+        )
+    if labels.format != "PNG":
+        raise InputError(
+            f"{path} is a {labels.format} file; labels are read from PNG only. Convert it to PNG."
+        )
+    if len(labels.getbands()) != 1:
+        raise InputError(
+            f"{path} is a colour picture (mode {labels.mode}), but labels are one class id a pixel. "
+            "Convert its colours to ids and save a greyscale or palette PNG."
+        )
+    values = np.array(labels)
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8)
+    if values.max(initial=0) > 255:
+        row, column = np.argwhere(values > 255)[0]
+        raise InputError(
+            f"{path} is a 16-bit PNG with the value {values[row, column]} at row {row}, column {column}; class ids "
+            "go up to 254 and 255 is void. Map its values to class ids first."
+        )
+    return values.astype(np.uint8, copy=False)
+
+
+def _decoded(path: PathLike) -> Image:
+    """A Pillow picture whose pixels are in memory, so that damage shows here and nowhere else."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}.") from None
+    except UnidentifiedImageError:
+        size = os.path.getsize(path)
+        raise InputError(
+            f"{path} ({size:,} bytes) is not a picture that can be read; fetch it again."
+        ) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all seen from Pillow
+        if os.path.isdir(path):
+            raise InputError(f"{path} is a folder; a picture was expected.") from None
+        if "truncated" in str(error).lower():
+            size = os.path.getsize(path)
+            raise InputError(
+                f"{path} is truncated: the file ends after {size:,} bytes, in the middle of the picture. "
+                "Fetch it again."
+            ) from None
+        raise InputError(f"{path} cannot be decoded ({error}); fetch it again.") from None
+
+
+def write_atomic(path: PathLike, data: bytes) -> None:
+    """Write a file so that at every moment the old contents or the new ones are there, complete.
+
+    The data goes to a temporary name in the same folder, is flushed to disk, and is then renamed.
+
+    Raises:
+        InputError: the disk is full, or the place cannot be written. The old file is intact.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        flush_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise write_error(path, error) from error
+    except BaseException:  # Ctrl-C
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_error(path: PathLike, error: OSError) -> InputError:
+    """The sentence for a write that failed."""
+    reasons = {
+        errno.ENOSPC: "the disk is full; free some space and run the same command again",
+        errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+        errno.EFBIG: "the file is larger than this system allows; raise the limit or choose another disk",
+        errno.EACCES: "permission is denied; choose another folder",
+        errno.EROFS: "the disk is read-only; choose another folder",
+    }
+    reason = reasons.get(
+        error.errno or 0, f"{error.strerror}; check that the folder exists and can be written"
+    )
+    return InputError(f"Cannot write {path}: {reason}. What was there before is intact.")
+
+
+def flush_folder(folder: PathLike) -> None:
+    """Make renames inside a folder survive a power cut. Windows cannot and need not."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: PathLike) -> Any:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}.") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not readable as JSON ({error}).") from None
+
+
+def write_json(path: PathLike, value: Any) -> None:
+    """Write an object as indented JSON, atomically.
+
+    Raises:
+        InputError: as `write_atomic`.
+    """
+    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,351 @@
+"""uint8 pictures -> logits at the pictures' own size -> `Prediction`: the one path from pixels to masks.
+
+Layer 4. Taught in notebooks 01 and 02. Training, evaluation and `predict` all come through here, so that a score never
+depends on who took it. The protocol of a score is its `EvalSpec`; mmsegmentation 0.x, which measured most
+published rows, is followed in every step.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from fcnbook.draw import colorize, overlay, png_bytes
+from fcnbook.files import InputError, read_image, write_atomic
+from fcnbook.labels import LABELS
+from fcnbook.layers import resize
+from fcnbook.recipe import DataSpec, EvalSpec, Recipe, Size
+from fcnbook.types import SegLogits, Window
+
+PIXELS_A_PASS = 1024 * 2048
+"""Windows go through the network together up to this many pixels: what one whole Cityscapes picture takes."""
+
+
+class NonFiniteLogitsError(InputError):
+    """The network returned nan or infinity."""
+
+
+# Pictures in
+
+
+def normalize(
+    images: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    windows: Tensor | None = None,
+) -> Tensor:
+    """(images - mean) / std, and exactly 0 outside the windows.
+
+    0 is the mean colour. Padding is zeroed here, after the division, because no uint8 value has this colour.
+
+    Args:
+        images: (N, 3, H, W) uint8 RGB, on the device that is to do the work.
+        mean: of each channel, on the 0 to 255 scale.
+        std: the same.
+        windows: (N, 4) int64, one `Window` a picture; None when there is no padding.
+
+    Returns:
+        (N, 3, H, W) float32 on the device of the images; floating point images keep their precision.
+    """
+    images = images if images.is_floating_point() else images.float()
+    mean_colour, spread = (images.new_tensor(numbers).view(3, 1, 1) for numbers in (mean, std))
+    normalized = (images - mean_colour) / spread
+    if windows is None:
+        return normalized
+    height, width = images.shape[-2:]
+    top, left, window_height, window_width = windows.to(images.device).view(-1, 4, 1).unbind(1)
+    rows, columns = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
+    in_rows = (rows >= top) & (rows < top + window_height)
+    in_columns = (columns >= left) & (columns < left + window_width)
+    return normalized.where((in_rows[:, :, None] & in_columns[:, None, :])[:, None], 0)
+
+
+def scaled_size(height: int, width: int, fit: Size) -> Size:
+    """The size of a picture scaled to fit inside `fit`, its aspect kept, whichever way round `fit` is turned.
+
+    Source: `rescale_size` of mmcv, rounding included.
+    """
+    factor = min(max(fit) / max(height, width), min(fit) / min(height, width))
+    return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
+
+
+def _network_size(height: int, width: int, spec: EvalSpec, ratio: float) -> Size:
+    # mmsegmentation 0.x multiplies the test scale, 1.x the size of the picture. The published scores are of 0.x.
+    fit = (height, width) if spec.size is None else spec.size
+    return scaled_size(height, width, (int(fit[0] * ratio), int(fit[1] * ratio)))
+
+
+def _stack(images: Sequence[np.ndarray], size: Size, like: Tensor) -> Tensor:
+    """The pictures as (N, 3, h, w) uint8 on the device of `like`, resized by OpenCV on uint8 as mmsegmentation does."""
+    if images[0].shape[:2] != size:
+        images = [cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR) for image in images]
+    return torch.from_numpy(np.stack(images)).to(like.device).permute(0, 3, 1, 2).contiguous()
+
+
+# Logits out
+
+
+def segment(
+    model: nn.Module, image: np.ndarray | Tensor, spec: EvalSpec, data: DataSpec, *, align_corners: bool
+) -> Tensor:
+    """What the network says of every pixel of one picture, at the picture's own size.
+
+    Args:
+        model: takes (N, 3, h, w) normalised pictures, returns `SegLogits`. Used in the mode that it is in.
+        image: (H, W, 3) uint8 RGB.
+        spec: resizing, windows, scales and flip.
+        data: mean and standard deviation of the colours.
+        align_corners: of every resize of logits; `ModelSpec.align_corners`.
+
+    Returns:
+        (K, H, W) on the device of the model, without gradient: logits of a single pass; with several scales or
+        flip the mean of the passes' softmax probabilities. The argmax is the prediction either way.
+
+    Raises:
+        TypeError, ValueError: the picture is not (H, W, 3) uint8.
+        NonFiniteLogitsError: the network returned nan or infinity.
+
+    Source: mmsegmentation 0.x, `EncoderDecoder.inference` and `aug_test`; recipes of the tables, section 3.
+    """
+    return segment_together(model, [_checked_image(image)], spec, data, align_corners=align_corners)[0]
+
+
+@torch.no_grad()
+def segment_together(
+    model: nn.Module, images: Sequence[np.ndarray], spec: EvalSpec, data: DataSpec, *, align_corners: bool
+) -> Tensor:
+    """`segment` of several pictures of one size in one pass: (N, K, H, W)."""
+    parameter = next(model.parameters())
+    height, width = images[0].shape[:2]
+    passes = [(ratio, flip) for ratio in spec.scales for flip in ((False, True) if spec.flip else (False,))]
+    mean: Tensor | None = None
+    for ratio, flip in passes:
+        pictures = _stack(images, _network_size(height, width, spec, ratio), parameter)
+        inputs = normalize(pictures.flip(-1) if flip else pictures, data.mean, data.std).to(parameter.dtype)
+        if spec.window is None or spec.window_stride is None:
+            logits = _whole_logits(model, inputs, align_corners)
+        else:
+            logits = _sliding_logits(model, inputs, spec.window, spec.window_stride, align_corners)
+        logits = _resized(logits, (height, width), align_corners)
+        if len(passes) == 1:
+            return logits.flip(-1) if flip else logits
+        probs = logits.softmax(1)
+        probs = (probs.flip(-1) if flip else probs) / len(passes)
+        mean = probs if mean is None else mean.add_(probs)
+    assert mean is not None, "an EvalSpec has at least one scale"
+    return mean
+
+
+def _whole_logits(model: nn.Module, inputs: Tensor, align_corners: bool) -> Tensor:
+    """(N, K, h, w): the logits at the size of the network's input."""
+    output: SegLogits = model(inputs)
+    logits = output.main
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    # The sum is nan or infinite when one of its terms is, and 50 times as fast as isfinite on each.
+    if not torch.isfinite(logits.sum()):
+        raise NonFiniteLogitsError(
+            "the network returned logits that are nan or infinite, so there is nothing to predict from. Its weights "
+            "come from a training that diverged, or were damaged: take an earlier checkpoint, or train again with "
+            "a lower learning rate."
+        )
+    return _resized(logits, (inputs.shape[-2], inputs.shape[-1]), align_corners)
+
+
+def _resized(logits: Tensor, size: Size, align_corners: bool) -> Tensor:
+    return logits if logits.shape[-2:] == size else resize(logits, size, align_corners)
+
+
+def slide_windows(height: int, width: int, window: Size, stride: Size) -> list[Window]:
+    """Where windows lie on a picture: one every stride; the last of a row or column is shifted back to the border.
+
+    All have the same size: that of `window`, or of the picture where this is smaller.
+    """
+    return [
+        Window(top, left, min(window[0], height), min(window[1], width))
+        for top in _window_starts(height, window[0], stride[0])
+        for left in _window_starts(width, window[1], stride[1])
+    ]
+
+
+def _window_starts(length: int, window: int, stride: int) -> list[int]:
+    last = max(length - window, 0)
+    return [*range(0, last, stride), last]
+
+
+def _sliding_logits(
+    model: nn.Module, inputs: Tensor, window: Size, stride: Size, align_corners: bool
+) -> Tensor:
+    """(N, K, h, w): at each pixel the mean of the logits of all windows that see it."""
+    height, width = inputs.shape[-2:]
+    windows = slide_windows(height, width, window, stride)
+    at_once = max(1, PIXELS_A_PASS // (len(inputs) * windows[0].height * windows[0].width))
+    visits = inputs.new_zeros(height, width)
+    total: Tensor | None = None
+    for start in range(0, len(windows), at_once):
+        some = windows[start : start + at_once]
+        crops = torch.cat([_crop(inputs, window) for window in some])
+        logits = _whole_logits(model, crops, align_corners)
+        if total is None:
+            total = logits.new_zeros(len(inputs), logits.shape[1], height, width)
+        for where, part in zip(some, torch.split(logits, len(inputs)), strict=True):
+            _crop(total, where).add_(part)
+            _crop(visits, where).add_(1)
+    assert total is not None, "there is always a window"
+    return total.div_(visits)
+
+
+def _crop(maps: Tensor, window: Window) -> Tensor:
+    """The part of (..., H, W) maps under a window; shares their memory."""
+    rows = slice(window.top, window.top + window.height)
+    return maps[..., rows, window.left : window.left + window.width]
+
+
+def argmax_classes(logits: Tensor) -> Tensor:
+    """(N, K, H, W) logits or probabilities -> (N, H, W) uint8 class ids; of equal ones the lowest id.
+
+    The index of `max` is the same as `argmax` and takes a quarter of its time over this axis on a CPU.
+    """
+    return logits.max(dim=1).indices.to(torch.uint8)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the `with` block; afterwards each module has its own former mode again.
+
+    Frozen batch norm stays frozen, which `model.train()` at the end would undo.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+# Predictions
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """The predicted class of every pixel of one picture, and ways to look at it."""
+
+    image: np.ndarray
+    """(H, W, 3) uint8 RGB."""
+    mask: np.ndarray
+    """(H, W) uint8 class ids."""
+    classes: tuple[str, ...]
+    """Name of each class id."""
+    palette: tuple[tuple[int, int, int], ...]
+    """RGB of each class id."""
+
+    def colored(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB: each pixel in the colour of its class."""
+        return colorize(self.mask, self.palette)
+
+    def overlay(self, opacity: float = 0.5) -> np.ndarray:
+        """(H, W, 3) uint8 RGB: the picture, tinted with the class colours; opacity 0 is the picture alone."""
+        return overlay(self.image, self.mask, self.palette, opacity)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the mask as a palette PNG: pixels are class ids, and picture viewers show the class colours.
+
+        Read it back with `fcnbook.files.read_labels` (or PIL); cv2.imread returns the colours instead.
+
+        Raises:
+            InputError: the name does not end in .png (a JPEG would alter class ids), or the file cannot be
+                written.
+        """
+        path = Path(path)
+        if path.suffix.lower() != ".png":
+            raise InputError(
+                f"{path}: masks are saved as PNG, since other formats alter class ids. End the name in .png."
+            )
+        picture = Image.fromarray(self.mask)
+        picture.putpalette(
+            [value for colour in self.palette for value in colour]
+        )  # makes it a palette picture
+        stream = io.BytesIO()
+        picture.save(stream, "PNG")
+        write_atomic(path, stream.getvalue())
+        return path
+
+    def _repr_png_(self) -> bytes:
+        """The overlay, as a notebook shows a prediction."""
+        return png_bytes(self.overlay())
+
+
+def predict(model: nn.Module, image: np.ndarray | Tensor | str | os.PathLike[str]) -> Prediction:
+    """The classes of every pixel of one picture, by the test protocol of the recipe that the model carries.
+
+    The model keeps its mode: one that was training goes on training.
+
+    Args:
+        model: made by `fcnbook.build_segmenter`, which sets `model.recipe`.
+        image: (H, W, 3) uint8 RGB, or the path of a picture. OpenCV reads BGR: `image[:, :, ::-1]` turns it.
+
+    Raises:
+        TypeError: the model carries no recipe, or the picture is not uint8.
+        ValueError: the picture has another shape.
+        InputError: the file cannot be read, or the network returned nan or infinity.
+    """
+    recipe = getattr(model, "recipe", None)
+    if not isinstance(recipe, Recipe):
+        raise TypeError(
+            "predict needs a model that carries its recipe, for colours and test protocol. Build it with "
+            "fcnbook.build_segmenter(recipe), or set model.recipe."
+        )
+    picture = _checked_image(read_image(image) if isinstance(image, (str, os.PathLike)) else image)
+    with evaluation_mode(model):
+        logits = segment(
+            model, picture, recipe.evaluation, recipe.data, align_corners=recipe.model.align_corners
+        )
+    label_set = LABELS[recipe.data.name]
+    return Prediction(
+        image=picture,
+        mask=argmax_classes(logits[None])[0].cpu().numpy(),
+        classes=label_set.classes,
+        palette=label_set.palette,
+    )
+
+
+def _checked_image(image: np.ndarray | Tensor) -> np.ndarray:
+    """The picture as an array, once it is (H, W, 3) uint8 with at least one pixel."""
+    if isinstance(image, Tensor):
+        image = image.cpu().numpy()
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            f"a picture is an (H, W, 3) uint8 array or a path, got {type(image).__name__}. "
+            'A PIL picture becomes one by np.asarray(picture.convert("RGB")).'
+        )
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(
+            f"a picture has the shape (height, width, 3), RGB, got {image.shape}.{_shape_hint(image)}"
+        )
+    if image.dtype != np.uint8:
+        raise TypeError(
+            f"a picture is uint8 with values 0 to 255, got {image.dtype}. Pass it as it was read; it is "
+            "normalised here."
+        )
+    return np.ascontiguousarray(image)
+
+
+def _shape_hint(image: np.ndarray) -> str:
+    if image.ndim == 2:
+        return " Greyscale becomes RGB by np.stack([image] * 3, axis=-1)."
+    if image.ndim == 3 and image.shape[0] == 3:
+        return " This one has the channels first: pass image.transpose(1, 2, 0)."
+    if image.ndim == 3 and image.shape[2] == 4:
+        return " Drop the alpha channel: pass image[:, :, :3]."
+    return ""

@@ -1,0 +1,110 @@
+"""`SegLogits` and labels -> the loss that is minimised.
+
+Layer 1. Taught in notebook 01. The averaging rule differs between the sources of the published rows, and with
+it the size of every gradient, so it is part of the recipe (`LossSpec`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fcnbook.labels import IGNORE_INDEX
+from fcnbook.recipe import LossSpec
+from fcnbook.types import SegLogits
+
+
+def segmentation_loss(
+    logits: SegLogits,
+    labels: Tensor,
+    spec: LossSpec,
+    *,
+    align_corners: bool,
+    class_weights: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy of the main logits plus `spec.aux_weight` times that of the auxiliary ones.
+
+    Logits are resized to the labels, never labels to the logits: subsampling the labels loses thin objects.
+
+    Args:
+        logits: main and perhaps auxiliary logits, at any resolution.
+        labels: (N, H, W) uint8 or int64 class ids, 255 where no class applies.
+        spec: averaging and weight of the auxiliary loss.
+        align_corners: of the bilinear resize; `ModelSpec.align_corners`.
+        class_weights: (K,) factor of each pixel's loss by its true class, or None for 1.
+
+    Returns:
+        The total, a scalar with a gradient; and for the log the parts "main" and "aux", without gradient and
+        before `aux_weight`.
+
+    Source: the FCN paper sums over pixels; mmsegmentation averages over all of them, void included ("all");
+    sssegmentation and pytorch-auto-drive over labelled ones ("valid").
+    """
+    labels = labels.long()  # on 2-D maps cross_entropy takes no other type
+    main = _cross_entropy(logits.main, labels, spec, align_corners, class_weights)
+    total, parts = main, {"main": main.detach()}
+    if logits.aux is not None:
+        aux = _cross_entropy(logits.aux, labels, spec, align_corners, class_weights)
+        total = main + spec.aux_weight * aux
+        parts["aux"] = aux.detach()
+    return total, parts
+
+
+def _cross_entropy(
+    logits: Tensor, labels: Tensor, spec: LossSpec, align_corners: bool, class_weights: Tensor | None
+) -> Tensor:
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        # While they are small: resizing in half precision would round each pixel to 8 or 11 bits.
+        logits = logits.float()
+    if logits.shape[-2:] != labels.shape[-2:]:
+        size = (labels.shape[-2], labels.shape[-1])
+        logits = F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
+    if class_weights is not None:
+        class_weights = class_weights.to(logits)
+    # reduction="none", then our own sum and division: the reductions of cross_entropy have no deterministic
+    # CUDA version for 2-D maps. Ignored pixels come out as exactly 0.
+    per_pixel = F.cross_entropy(
+        logits, labels, weight=class_weights, ignore_index=IGNORE_INDEX, reduction="none"
+    )
+    match spec.averaging:
+        case "sum":
+            return per_pixel.sum()
+        case "all":
+            return per_pixel.sum() / labels.numel()
+        case "valid":
+            weight = _weight_of_labelled_pixels(labels, class_weights)
+            # A crop of nothing but void has loss 0 and gradient 0, where 0/0 would end the run with nan.
+            return per_pixel.sum() / torch.where(weight > 0, weight, 1)
+
+
+def _weight_of_labelled_pixels(labels: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Denominator of the weighted mean, as in PyTorch: a pixel counts as much as its loss was multiplied."""
+    valid = labels != IGNORE_INDEX
+    if class_weights is None:
+        return valid.sum()
+    return torch.where(valid, class_weights[labels.where(valid, 0)], 0).sum()
+
+
+def inverse_sqrt_frequency_weights(pixel_counts: Tensor) -> Tensor:
+    """Class weights (frequency + 0.001)^-0.5, scaled to a mean of 1.
+
+    They let thin and rare classes be learned in a few hundred steps. The 0.001 keeps the weight of a class
+    that hardly ever occurs finite.
+
+    Args:
+        pixel_counts: (K,) training pixels of each class, void left out.
+
+    Returns:
+        (K,) float32.
+
+    Raises:
+        ValueError: no pixel is labelled at all.
+    """
+    counts = pixel_counts.double()
+    if counts.sum() <= 0:
+        raise ValueError(
+            "Class weights need at least one labelled training pixel, but every pixel is void (255)."
+        )
+    weights = (counts / counts.sum() + 0.001) ** -0.5
+    return (weights / weights.mean()).float()

@@ -1,0 +1,29 @@
+"""The recipes as values, one module a data set, and the switch between scales. Layer 1; imports no torch.
+
+`RECIPES` maps every name to its recipe. A name is rendered from the recipe (`fcnbook.recipe.recipe_name`), and a test
+asserts that each key equals what its recipe renders to.
+"""
+
+import difflib
+
+from fcnbook.recipe import Recipe
+from fcnbook.recipes import camvid, streets
+from fcnbook.recipes.scale import notebook_scale, scaled, with_num_steps
+
+RECIPES: dict[str, Recipe] = {**camvid.RECIPES, **streets.RECIPES}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        KeyError: there is none; the message names the nearest ones.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    nearest = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.3)
+    hint = f" Nearest: {', '.join(nearest)}." if nearest else ""
+    raise KeyError(f'There is no recipe "{name}".{hint} `fcnbook list` shows all {len(RECIPES)}.')
+
+
+__all__ = ["RECIPES", "find_recipe", "notebook_scale", "scaled", "with_num_steps"]

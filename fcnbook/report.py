@@ -1,0 +1,146 @@
+"""What a run ends with: `RunReport`, stored as result.json, shown as one row of a table. Layer 7.
+
+Scores are in [0, 1] here and in the file; percent exists only in the text that this module writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fcnbook.files import write_json
+
+_VERSIONS_OF = ("torchvision", "numpy", "albumentations", "opencv-python-headless")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """Scores of one run, and everything needed to believe them."""
+
+    recipe: str
+    recipe_hash: str
+    scale: str
+    data: str
+    """The data set that was really used; a tiny run may use Streets in place of the recipe's own."""
+    row: str | None
+    """Key of the published row, such as "000-01"; None without one."""
+    miou: float
+    miou_ms_flip: float | None
+    macc: float
+    aacc: float
+    fwiou: float
+    iou_per_class: list[float | None]
+    """None for a class that neither the labels nor the predictions hold."""
+    classes: list[str]
+    protocol: str
+    num_steps: int
+    seconds: float
+    """Of training, over all its resumes, validations included."""
+    images_per_second: float
+    """In training, validations not counted."""
+    peak_memory_gib: float
+    """CUDA: of allocated memory. CPU: of the resident set of the process."""
+    parameters: int
+    flops: int
+    """2 per multiply-add of one forward pass of one picture of the crop size."""
+    hardware: str
+    versions: dict[str, str]
+    git_commit: str | None
+    seed: int
+    execution: dict[str, Any]
+    date: str
+    verdict: str
+    """The verdict sentence."""
+
+    def save(self, path: Path) -> None:
+        """Write the report atomically as JSON."""
+        write_json(path, dataclasses.asdict(self))
+
+    @staticmethod
+    def from_dict(fields: dict[str, Any]) -> RunReport:
+        """The report whose fields a result.json holds."""
+        return RunReport(**fields)
+
+    def table_row(self) -> str:
+        """One line of a Markdown table under `TABLE_HEAD`."""
+        ms_flip = "-" if self.miou_ms_flip is None else f"{100 * self.miou_ms_flip:.2f}"
+        return (
+            f"| {self.recipe} | {self.scale} | {self.data} | {100 * self.miou:.2f} | {ms_flip} "
+            f"| {100 * self.macc:.2f} | {100 * self.aacc:.2f} | {self.parameters / 1e6:.2f} "
+            f"| {self.flops / 1e9:.2f} | {self.seconds:.0f} | {self.seed} | {self.verdict} |"
+        )
+
+    def _repr_markdown_(self) -> str:
+        """The row as a table, for notebooks."""
+        return f"{TABLE_HEAD}\n{self.table_row()}"
+
+
+TABLE_HEAD = (
+    "| recipe | scale | data | mIoU | ms+flip | mAcc | aAcc | params M | GFLOPs | s | seed | verdict |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def hardware_name() -> str:
+    """The device and its host, as the report names them."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"CPU {_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def software_versions() -> dict[str, str]:
+    """Python and the packages that numbers depend on."""
+    import torch
+
+    versions = {name: metadata.version(name) for name in _VERSIONS_OF}
+    return {"python": platform.python_version(), "torch": torch.__version__, **versions}
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that this package runs from, with "+changes" if it differs; None outside one."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git(
+            "ls-files", "--error-unmatch", Path(__file__).name
+        )  # an installed copy may lie in some other checkout
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def peak_memory_gib() -> float:
+    """Most memory used so far, in GiB."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    if sys.platform == "win32":
+        return float("nan")
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**30 if sys.platform == "darwin" else peak / 2**20

@@ -1,0 +1,440 @@
+"""One recipe, one run folder, one result: trains (or resumes), evaluates, judges.
+
+Layer 8. Notebooks call `run` directly at tiny scale; for long runs `fcnbook.launch` starts this module as a process of
+its own (`python -m fcnbook.run FOLDER`), which reads its request from the folder and ends when its starter dies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fcnbook.build import (
+    build_class_weights,
+    build_dataset,
+    build_optimizer,
+    build_segmenter,
+    build_train_stream,
+)
+from fcnbook.checkpoint import resume, save_checkpoint
+from fcnbook.cost import count_cost
+from fcnbook.draw import colorize, contact_sheet, grid, png_bytes
+from fcnbook.evaluate import evaluate
+from fcnbook.files import InputError, write_atomic, write_json
+from fcnbook.labels import LABELS
+from fcnbook.metrics import Scores, compute_scores
+from fcnbook.published import judge_scores, rows_of
+from fcnbook.recipe import (
+    MS_FLIP_SCALES,
+    Execution,
+    Recipe,
+    ScheduleSpec,
+    recipe_from_dict,
+    recipe_hash,
+    recipe_to_dict,
+)
+from fcnbook.report import RunReport, git_commit, hardware_name, peak_memory_gib, software_versions
+from fcnbook.rundir import RunDir
+from fcnbook.train import NonFiniteLossError, train
+from fcnbook.types import Sample, SegmentationDataset
+
+NUM_PREDICTIONS = 4
+"""Validation pictures whose prediction is drawn into the run folder at every validation."""
+
+
+def run(
+    recipe: Recipe,
+    out: str | os.PathLike[str],
+    *,
+    data_root: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    execution: Execution | None = None,
+    ms_flip: bool = False,
+) -> RunReport:
+    """Train and evaluate a recipe in this process; the report, which also lies in `out` as result.json.
+
+    The same call again returns the stored report of a finished run, and resumes an unfinished one where its last
+    checkpoint was: on a CPU to the same bits as without the interruption.
+
+    Args:
+        recipe: what to run, scaled or not.
+        out: the run folder; made if it is not there.
+        data_root: folder of the data set itself; by default `data/<name>`.
+        seed: of weights, data order and augmentation.
+        execution: how to run; by default one process on the best device.
+        ms_flip: score with several scales and mirrored pictures too.
+
+    Raises:
+        InputError: the data cannot be used, the folder holds another run, the disk is full, or the loss is not finite.
+        RunIsAlive: another process writes to the folder.
+        KeyboardInterrupt: after SIGINT or SIGTERM, once the step is finished and a checkpoint is written.
+    """
+    run_dir = RunDir(out)
+    with run_dir.lock():
+        _claim(run_dir, recipe, seed)
+        stored = run_dir.result()
+        if stored is not None and (stored["miou_ms_flip"] is not None or not ms_flip):
+            return RunReport.from_dict(stored)
+        try:
+            return _Run(recipe, run_dir, data_root, seed, execution or Execution()).finish(ms_flip)
+        except KeyboardInterrupt:
+            run_dir.append_event("interrupted")
+            raise
+        except Exception as error:
+            run_dir.append_event("error", text=str(error))
+            raise
+
+
+def _claim(run_dir: RunDir, recipe: Recipe, seed: int) -> None:
+    """Write recipe.json, or make sure that the folder is of this recipe and seed."""
+    wanted = {"recipe": recipe_to_dict(recipe), "recipe_hash": recipe_hash(recipe), "seed": seed}
+    found = run_dir.recipe()
+    if found is None:
+        write_json(run_dir.recipe_file, wanted)
+    elif found != wanted:
+        differing = ", ".join(_differences(found, wanted))
+        raise InputError(
+            f"{run_dir.path} holds another run ({differing}). Choose another --out folder, or delete this one."
+        )
+
+
+def _differences(found: object, wanted: object, name: str = "") -> list[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = [key for key in {**found, **wanted} if key != "recipe_hash"]
+        return [
+            line
+            for key in keys
+            for line in _differences(found.get(key), wanted.get(key), f"{name}.{key}".lstrip("."))
+        ]
+    return [] if found == wanted else [f"{name} is {found} there and {wanted} here"]
+
+
+class _Run:
+    """The parts of one run while it goes on; the monitor of its training loop."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        run_dir: RunDir,
+        data_root: str | os.PathLike[str] | None,
+        seed: int,
+        execution: Execution,
+    ) -> None:
+        self.recipe, self.run_dir, self.seed, self.execution = recipe, run_dir, seed, execution
+        root = None if data_root is None else Path(data_root)
+        self.train_set = build_dataset(recipe, recipe.data.train_split, root)
+        self.val_set: SegmentationDataset = build_dataset(recipe, recipe.data.val_split, root)
+        self.device = torch.device(execution.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.precision = execution.precision or recipe.precision
+        torch.manual_seed(seed)
+        layout = torch.channels_last if execution.channels_last else torch.contiguous_format
+        self.model = build_segmenter(recipe).to(self.device, memory_format=layout)
+        self.optimizer = build_optimizer(recipe, self.model)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.label_set = LABELS[recipe.data.name]
+        self.commit = git_commit()
+        self.stop_requested = False
+
+    def finish(self, ms_flip: bool) -> RunReport:
+        """Do what is left to do, and write result.json."""
+        num_steps = self.recipe.schedule.num_steps
+        start_step = self._start()
+        with _stop_on_signal(self):
+            if start_step < num_steps:
+                self._train(start_step)
+            scores = self._validate(num_steps)
+            ms_flip_scores = self._score_ms_flip() if ms_flip else None
+        report = self._report(scores, ms_flip_scores)
+        report.save(self.run_dir.result_file)
+        self.run_dir.append_event("end", step=num_steps, miou=report.miou)
+        return report
+
+    def _start(self) -> int:
+        """Completed steps: 0, or those of the last checkpoint."""
+        num_steps, name = self.recipe.schedule.num_steps, self.recipe.name
+        checkpoint = self.run_dir.latest_checkpoint()
+        self.run_dir.append_event(
+            "start",
+            num_steps=num_steps,
+            recipe=name,
+            seed=self.seed,
+            device=str(self.device),
+            pid=os.getpid(),
+        )
+        step = 0
+        if checkpoint is not None:
+            step = resume(checkpoint, self.model, self.optimizer, self.scaler)
+            self.run_dir.append_event("resume", step=step)
+        self.seconds_before = _seconds_until(self.run_dir, step)
+        return step
+
+    # Training
+
+    def _train(self, start_step: int) -> None:
+        weights = build_class_weights(self.recipe, self.train_set)
+        network = torch.compile(self.model) if self.execution.compile else self.model
+        now = time.perf_counter()
+        self._started = self._last_log = self._last_checkpoint = now
+        self._pause, self._steps_logged, self._speeds = 0.0, start_step, [0.0, 0.0]
+        try:
+            train(
+                network,  # type: ignore[arg-type]  # compile returns the module in its wrapper
+                build_train_stream(
+                    self.recipe,
+                    self.train_set,
+                    seed=self.seed,
+                    start_step=start_step,
+                    workers=self.execution.workers,
+                ),
+                self.recipe,
+                self.optimizer,
+                self.scaler,
+                self,
+                start_step=start_step,
+                class_weights=None if weights is None else weights.to(self.device),
+                device=self.device,
+                precision=self.precision,
+            )
+        except NonFiniteLossError as error:
+            raise self._explain(error) from error
+        if self.stop_requested:
+            raise KeyboardInterrupt
+
+    def after_step(self, step: int, loss: Tensor, parts: dict[str, Tensor], lr: float) -> bool:
+        """Log, save and validate when it is time to; whether training goes on."""
+        now, schedule = time.perf_counter(), self.recipe.schedule
+        at_end = step == schedule.num_steps
+        validate = not at_end and step in _validation_steps(schedule)
+        # Saved before a validation, so that stopping inside one loses nothing.
+        save = at_end or validate or self.stop_requested
+        save = save or now - self._last_checkpoint >= self.execution.checkpoint_seconds
+        if save or now - self._last_log >= self.execution.log_seconds:
+            self._log(step, loss, parts, lr)
+        if save:
+            with self._off_the_clock():
+                self._save(step)
+        if validate and not self.stop_requested:
+            with self._off_the_clock():
+                self._validate(step)
+                self.model.train()
+        return not self.stop_requested
+
+    def _log(self, step: int, loss: Tensor, parts: dict[str, Tensor], lr: float) -> None:
+        value = float(loss)  # waits for the device, so the clock is read after it
+        now = time.perf_counter()
+        seconds = now - self._last_log - self._pause
+        images = (step - self._steps_logged) * self.recipe.batch_size
+        self._speeds = [self._speeds[0] + images, self._speeds[1] + seconds]
+        speed = images / max(seconds, 1e-9)
+        steps_left = self.recipe.schedule.num_steps - step
+        self.run_dir.append_event(
+            "train",
+            step=step,
+            loss=value,
+            **{f"loss_{name}": float(part) for name, part in parts.items()},
+            lr=lr,
+            seconds=round(self.seconds_before + now - self._started, 3),
+            images_per_second=round(speed, 2),
+            eta_s=round(steps_left * self.recipe.batch_size / max(speed, 1e-9), 1),
+            memory_gib=round(peak_memory_gib(), 3),
+        )
+        self._last_log, self._pause, self._steps_logged = now, 0.0, step
+
+    @contextmanager
+    def _off_the_clock(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._pause += time.perf_counter() - started
+
+    def _save(self, step: int) -> None:
+        metadata = {"recipe": self.recipe.name, "recipe_hash": recipe_hash(self.recipe)}
+        metadata |= {"step": str(step), "seed": str(self.seed), "git_commit": self.commit or ""}
+        folder = self.run_dir.checkpoint_folder
+        save_checkpoint(folder, step, self.model, self.optimizer, self.scaler, metadata)
+        self.run_dir.append_event("checkpoint", step=step)
+        self._last_checkpoint = time.perf_counter()
+
+    def _explain(self, error: NonFiniteLossError) -> InputError:
+        """Save and draw the batch; the sentence that says where it is."""
+        batch, folder = error.batch, self.run_dir.path
+        np.savez_compressed(
+            folder / "bad_batch.npz",
+            images=batch.images.numpy(),
+            labels=batch.labels.numpy(),
+            names=np.array(batch.names),
+        )
+        rows = [
+            [image.permute(1, 2, 0).numpy(), colorize(labels.numpy(), self.label_set.palette)]
+            for image, labels in zip(batch.images, batch.labels, strict=True)
+        ]
+        sheet = grid(rows, titles=("picture", "labels"), captions=batch.names)
+        write_atomic(folder / "bad_batch.png", png_bytes(sheet))
+        names = ", ".join(batch.names[:3]) + (" …" if len(batch.names) > 3 else "")
+        return InputError(
+            f"Training stopped: {error}. Its batch ({names}) is drawn in {folder / 'bad_batch.png'} and stored in "
+            f"{folder / 'bad_batch.npz'}; the last checkpoint is from before. Look at the labels first; then try a "
+            f"lower learning rate (now {self.recipe.optim.lr:g}), warm-up steps or gradient clipping."
+        )
+
+    # Evaluation
+
+    def _validate(self, step: int) -> Scores:
+        started = time.perf_counter()
+        drawn: list[tuple[Sample, np.ndarray]] = []
+
+        def keep(index: int, sample: Sample, pred: np.ndarray) -> None:
+            if self.stop_requested:
+                raise KeyboardInterrupt
+            if index < NUM_PREDICTIONS:
+                drawn.append((sample, pred))
+
+        matrix = evaluate(self.model, self.val_set, self.recipe, device=self.device, on_sample=keep)
+        scores = compute_scores(matrix)
+        self._draw_predictions(drawn)
+        self.run_dir.append_event(
+            "validation",
+            step=step,
+            miou=_none_if_nan(scores.miou),
+            iou_per_class=[_none_if_nan(iou) for iou in scores.iou_per_class],
+            seconds=round(time.perf_counter() - started, 3),
+        )
+        return scores
+
+    def _draw_predictions(self, drawn: list[tuple[Sample, np.ndarray]]) -> None:
+        self.run_dir.predictions.mkdir(exist_ok=True)
+        for index, (sample, pred) in enumerate(drawn):
+            row = contact_sheet([sample], [pred], self.label_set)
+            write_atomic(self.run_dir.predictions / f"{index}.png", png_bytes(row))
+            write_atomic(self.run_dir.predictions / f"{index}_mask.png", png_bytes(pred))
+
+    def _score_ms_flip(self) -> Scores:
+        protocol = dataclasses.replace(self.recipe.evaluation, scales=MS_FLIP_SCALES, flip=True)
+        recipe = dataclasses.replace(self.recipe, evaluation=protocol)
+        return compute_scores(evaluate(self.model, self.val_set, recipe, device=self.device))
+
+    def _report(self, scores: Scores, ms_flip: Scores | None) -> RunReport:
+        recipe, cost = self.recipe, count_cost(self.recipe)
+        trains = [event for event in self.run_dir.events() if event["event"] == "train"]
+        rows = rows_of(recipe.name) if recipe.scale == "full" else []
+        return RunReport(
+            recipe=recipe.name,
+            recipe_hash=recipe_hash(recipe),
+            scale=recipe.scale,
+            data=recipe.data.name,
+            row=rows[0].key if rows else None,
+            miou=scores.miou,
+            miou_ms_flip=None if ms_flip is None else ms_flip.miou,
+            macc=scores.macc,
+            aacc=scores.aacc,
+            fwiou=scores.fwiou,
+            iou_per_class=[_none_if_nan(iou) for iou in scores.iou_per_class],
+            classes=list(self.label_set.classes),
+            protocol=recipe.evaluation.protocol(),
+            num_steps=recipe.schedule.num_steps,
+            seconds=trains[-1]["seconds"],
+            images_per_second=round(float(np.median([event["images_per_second"] for event in trains])), 2),
+            peak_memory_gib=round(peak_memory_gib(), 3),
+            parameters=cost.parameters,
+            flops=cost.flops,
+            hardware=hardware_name(),
+            versions=software_versions(),
+            git_commit=self.commit,
+            seed=self.seed,
+            execution=dataclasses.asdict(self.execution),
+            date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+            verdict=judge_scores(rows, scores.miou, None if ms_flip is None else ms_flip.miou),
+        )
+
+
+def _validation_steps(schedule: ScheduleSpec) -> set[int]:
+    """Evenly spaced steps; the last is the end of training."""
+    count = schedule.num_validations
+    return {round(schedule.num_steps * i / count) for i in range(1, count + 1)}
+
+
+def _none_if_nan(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)
+
+
+def _seconds_until(run_dir: RunDir, step: int) -> float:
+    """Seconds of training that led to `step`, from the events of earlier processes."""
+    return max(
+        (e["seconds"] for e in run_dir.events() if e["event"] == "train" and e["step"] <= step), default=0.0
+    )
+
+
+@contextmanager
+def _stop_on_signal(owner: _Run) -> Iterator[None]:
+    """SIGINT and SIGTERM ask for an orderly stop; a second one interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if owner.stop_requested:
+            raise KeyboardInterrupt
+        owner.stop_requested = True
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def main(arguments: list[str]) -> int:
+    """Run what request.json of the folder asks for; the exit status.
+
+    Status 0: finished. 2: the input cannot be used; one sentence on standard error. 130: interrupted, resumable.
+    """
+    run_dir = RunDir(arguments[0])
+    _stop_when_starter_dies()
+    request = json.loads(run_dir.request_file.read_text())
+    try:
+        run(
+            recipe_from_dict(request["recipe"]),
+            run_dir.path,
+            data_root=request["data_root"],
+            seed=request["seed"],
+            execution=Execution(**request["execution"]),
+            ms_flip=request.get("ms_flip", False),
+        )
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _stop_when_starter_dies(patience_s: float = 30.0) -> None:
+    """Our standard input is a pipe that the starter holds open: its end means that the starter is gone."""
+
+    def watch() -> None:
+        while os.read(0, 4096):  # not sys.stdin, whose lock must be free when the interpreter ends
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(patience_s)
+        os._exit(130)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,7 @@
+"""Settings of all tests; set before torch is imported, so that processes started by a test inherit them."""
+
+import os
+
+# One thread: networks this small are slower with two, and a shared machine stays responsive.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -1,0 +1,156 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from fcnbook.labels import LABELS
+from fcnbook.recipe import (
+    SCALES,
+    AugmentSpec,
+    EvalSpec,
+    FCNSkipHeadSpec,
+    ResNetSpec,
+    ScheduleSpec,
+    recipe_from_dict,
+    recipe_hash,
+    recipe_name,
+    recipe_to_dict,
+)
+from fcnbook.recipes import RECIPES, find_recipe, notebook_scale, scaled, with_num_steps
+
+EXPECTED = Path(__file__).parent / "recipes" / "expected"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_key_is_what_the_recipe_renders_to(name):
+    assert recipe_name(RECIPES[name]) == name
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_expanded_copy(name):
+    """A changed shared constant shows as a diff in every recipe it touches; `write_expected` below renews them."""
+    assert json.loads((EXPECTED / f"{name}.json").read_text()) == recipe_to_dict(RECIPES[name])
+
+
+def test_no_expanded_copy_is_left_over():
+    assert {path.stem for path in EXPECTED.glob("*.json")} == set(RECIPES)
+
+
+def write_expected():
+    for name, recipe in RECIPES.items():
+        (EXPECTED / f"{name}.json").write_text(json.dumps(recipe_to_dict(recipe), indent=1) + "\n")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_json_round_trip(scale):
+    for full in RECIPES.values():
+        recipe = scaled(full, scale)
+        stored = json.loads(json.dumps(recipe_to_dict(recipe)))
+        assert recipe_from_dict(stored) == recipe
+        assert recipe_hash(recipe_from_dict(stored)) == recipe_hash(recipe)
+
+
+def test_hash_changes_with_any_number():
+    recipe = RECIPES["fcn_r18-d8_360x480_10k_camvid"]
+    other = dataclasses.replace(recipe, optim=dataclasses.replace(recipe.optim, lr=0.031))
+    assert recipe_hash(other) != recipe_hash(recipe)
+
+
+def test_a_field_of_another_version_is_named():
+    fields = recipe_to_dict(next(iter(RECIPES.values())))
+    with pytest.raises(ValueError, match=r"another version of fcnbook.*flavour"):
+        recipe_from_dict({**fields, "flavour": "mild"})
+
+
+def test_num_classes_are_those_of_the_labels():
+    for recipe in RECIPES.values():
+        assert recipe.data.num_classes == LABELS[recipe.data.name].num_classes
+
+
+def test_tiny_keeps_the_idea_and_shrinks_the_rest():
+    full = RECIPES["fcn_r18-d16_360x480_10k_camvid"]
+    tiny = scaled(full, "tiny")
+    assert isinstance(tiny.model.backbone, ResNetSpec)
+    assert tiny.model.backbone.strides == (1, 2, 2, 1) and tiny.model.backbone.dilations == (1, 1, 1, 2)
+    assert (tiny.model.backbone.depth, tiny.model.backbone.width) == (10, 16)
+    assert tiny.data.name == "streets" and tiny.data.num_classes == 10
+    assert (tiny.scale, tiny.name) == ("tiny", "fcn_r18-d16_360x480_10k_camvid")
+
+
+def test_tiny_on_real_pictures_keeps_their_data_set():
+    tiny = scaled(RECIPES["fcn_r18-d8_360x480_10k_camvid"], "tiny", "../shared/data/camvid")
+    assert tiny.data.name == "camvid" and tiny.augment.crop_size == tiny.evaluation.size == (180, 240)
+
+
+def test_full_changes_nothing_and_scaling_twice_is_refused():
+    full = RECIPES["fcn_r18-d8_360x480_10k_camvid"]
+    assert scaled(full, "full") is full
+    with pytest.raises(ValueError, match="at scale tiny already"):
+        scaled(scaled(full, "tiny"), "smoke")
+    with pytest.raises(ValueError, match='"full", "tiny" or "smoke", got "huge"'):
+        scaled(full, "huge")
+
+
+def test_with_num_steps_stretches_the_warm_up_too():
+    recipe = with_num_steps(RECIPES["fcn_r18-d8_360x480_10k_camvid"], 500)
+    assert (recipe.schedule.num_steps, recipe.schedule.warmup_steps) == (500, 10)
+    assert recipe.name == "fcn_r18-d8_360x480_10k_camvid"
+
+
+def test_unknown_recipe_names_the_nearest():
+    with pytest.raises(KeyError, match="fcn_r18-d8_360x480_10k_camvid"):
+        find_recipe("fcn_r18_d8_360x480_10k_camvid")
+
+
+def test_scale_from_the_environment(monkeypatch):
+    monkeypatch.delenv("FCNBOOK_SCALE", raising=False)
+    assert notebook_scale("tiny") == "tiny"
+    monkeypatch.setenv("FCNBOOK_SCALE", "smoke")
+    assert notebook_scale("full") == "smoke"
+    monkeypatch.setenv("FCNBOOK_SCALE", "huge")
+    with pytest.raises(ValueError, match="FCNBOOK_SCALE must be one of full, tiny, smoke"):
+        notebook_scale("tiny")
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: ResNetSpec(depth=18, strides=(1, 2, 3, 1)), "strides"),
+        (lambda: ResNetSpec(depth=18, dilations=(1, 1, 0, 1)), "dilations"),
+        (lambda: FCNSkipHeadSpec(stride=16, at_once=True), "at_once"),
+        (lambda: AugmentSpec(base_size=(8, 8), crop_size=(8, 8), ratio_range=(2.0, 1.0)), "ratio_range"),
+        (lambda: ScheduleSpec(num_steps=0), "num_steps"),
+        (lambda: EvalSpec(window=(8, 8)), "window_stride"),
+    ],
+)
+def test_impossible_values_name_their_field(make, field):
+    with pytest.raises(ValueError, match=f"^{field} "):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("spec", "line"),
+    [
+        (EvalSpec(), "native size, whole, scale 1, no flip, scored at label size"),
+        (
+            EvalSpec(
+                size=(1025, 2049), window=(769, 769), window_stride=(513, 513), scales=(0.5, 1.0), flip=True
+            ),
+            "fit to 1025x2049, slide 769x769 stride 513x513, scales 0.5 1, flip, scored at label size",
+        ),
+    ],
+)
+def test_protocol_line(spec, line):
+    assert spec.protocol() == line
+
+
+@pytest.mark.parametrize(
+    ("strides", "output_stride"), [((1, 2, 2, 2), 32), ((1, 2, 2, 1), 16), ((1, 2, 1, 1), 8)]
+)
+def test_output_stride(strides, output_stride):
+    assert ResNetSpec(depth=50, strides=strides).output_stride == output_stride
+
+
+if __name__ == "__main__":
+    write_expected()
