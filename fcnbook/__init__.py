@@ -1,7 +1,7 @@
 """fcnbook: semantic segmentation from the FCN paper to FastFCN, in notebooks that run.
 
 Everything listed in `__all__` is imported when it is first used (PEP 562), so `import fcnbook` loads neither torch nor
-numpy and takes milliseconds.
+numpy and takes milliseconds. (The function `run` is not here: `fcnbook.run` is its module.)
 """
 
 import importlib
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from fcnbook.inference import Prediction, predict
     from fcnbook.published import PUBLISHED
     from fcnbook.recipes import RECIPES, find_recipe, scaled
-    from fcnbook.run import run
 
 _HOME = {
     "PUBLISHED": "published",
@@ -21,7 +20,6 @@ _HOME = {
     "build_segmenter": "build",
     "find_recipe": "recipes",
     "predict": "inference",
-    "run": "run",
     "scaled": "recipes",
 }
 
@@ -32,7 +30,6 @@ __all__ = [
     "build_segmenter",
     "find_recipe",
     "predict",
-    "run",
     "scaled",
 ]
 __version__ = "0.1.0"

@@ -24,7 +24,7 @@ from fcnbook.draw import colorize, overlay, png_bytes
 from fcnbook.files import InputError, read_image, write_atomic
 from fcnbook.labels import LABELS
 from fcnbook.layers import resize
-from fcnbook.recipe import DataSpec, EvalSpec, Recipe, Size
+from fcnbook.recipe import DataSpec, EvalSpec, Recipe, Size, fitted_size
 from fcnbook.types import SegLogits, Window
 
 PIXELS_A_PASS = 1024 * 2048
@@ -70,19 +70,10 @@ def normalize(
     return normalized.where((in_rows[:, :, None] & in_columns[:, None, :])[:, None], 0)
 
 
-def scaled_size(height: int, width: int, fit: Size) -> Size:
-    """The size of a picture scaled to fit inside `fit`, its aspect kept, whichever way round `fit` is turned.
-
-    Source: `rescale_size` of mmcv, rounding included.
-    """
-    factor = min(max(fit) / max(height, width), min(fit) / min(height, width))
-    return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
-
-
 def _network_size(height: int, width: int, spec: EvalSpec, ratio: float) -> Size:
     # mmsegmentation 0.x multiplies the test scale, 1.x the size of the picture. The published scores are of 0.x.
     fit = (height, width) if spec.size is None else spec.size
-    return scaled_size(height, width, (int(fit[0] * ratio), int(fit[1] * ratio)))
+    return fitted_size((height, width), (int(fit[0] * ratio), int(fit[1] * ratio)))
 
 
 def _stack(images: Sequence[np.ndarray], size: Size, like: Tensor) -> Tensor:

@@ -361,6 +361,8 @@ class RunCurves:
     def __init__(self, events: Sequence[dict[str, Any]]) -> None:
         self.train: list[dict[str, Any]] = []
         self.validations: list[dict[str, Any]] = []
+        self.num_earlier = 0
+        """How many of the training events were written by earlier processes."""
         self.num_steps = 0
         self.recipe = ""
         self.last: dict[str, Any] = {}
@@ -371,10 +373,11 @@ class RunCurves:
                 case "start":  # from the first step, unless a resume follows
                     self.num_steps, self.recipe = event["num_steps"], event.get("recipe", "")
                     earlier = (self.train, self.validations)
-                    self.train, self.validations = [], []
+                    self.train, self.validations, self.num_earlier = [], [], 0
                 case "resume":
                     kept = ([e for e in lines if e["step"] <= event["step"]] for lines in earlier)
                     self.train, self.validations = kept
+                    self.num_earlier = len(self.train)
                 case "train":
                     self.train.append(event)
                 case "validation":
@@ -502,7 +505,8 @@ class TrainingWatcher(_PicturedBox):
             parts.append(f"mIoU {_percent(_number(curves.validations[-1]['miou']))}")
         if curves.train and self.status == "running":
             parts.append(f"{curves.train[-1]['images_per_second']:.3g} pictures/s")
-            parts.append(f"{_duration(self.seconds_left() or 0.0)} left")
+            left = self.seconds_left()
+            parts.append("time left unknown" if left is None else f"{_duration(left)} left")
         if self.status == "stopped":
             why = (
                 curves.last["text"] if curves.last["event"] == "error" else "start the run again to resume it"
@@ -515,15 +519,20 @@ class TrainingWatcher(_PicturedBox):
         return f"step {step} of {self._curves.num_steps}"
 
     def seconds_left(self) -> float | None:
-        """Time to the last step at the speed of the last event; None while unknown.
+        """Time to the last step at the speed of the last ten events; None while unknown.
 
-        Later validations are not counted, nor the final evaluation.
+        The validations among them count, but not the one after the last step.
         """
-        progress = self._run.progress()
-        if progress is None or progress.eta_s is None:
+        recent = self._curves.train[self._curves.num_earlier :][-10:]
+        if not recent:
             return None
-        age = time.time() - self._curves.train[-1]["time"] if self._curves.train else 0.0
-        return max(0.0, progress.eta_s - age)
+        last = recent[-1]
+        steps = last["step"] - recent[0]["step"]
+        if steps:
+            left = (self._curves.num_steps - last["step"]) * (last["time"] - recent[0]["time"]) / steps
+        else:
+            left = last["eta_s"]
+        return max(0.0, left - (time.time() - last["time"]))
 
     def picture_of_itself(self) -> draw.Picture:
         """The view under its headline."""

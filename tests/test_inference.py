@@ -16,7 +16,6 @@ from fcnbook.inference import (
     evaluation_mode,
     normalize,
     predict,
-    scaled_size,
     segment,
     segment_together,
     slide_windows,
@@ -192,22 +191,6 @@ def test_window_starts(length, starts):
     windows = slide_windows(length, 5, (16, 5), (10, 5))
     assert [w.top for w in windows] == starts
     assert {w.height for w in windows} == {min(length, 16)}
-
-
-@pytest.mark.parametrize(
-    ("size", "fit", "expected"),
-    [
-        ((375, 500), (512, 2048), (512, 683)),  # ADE20K and VOC: short side 512; 682.67 is rounded up
-        ((500, 375), (512, 2048), (683, 512)),
-        ((200, 1000), (512, 2048), (410, 2048)),  # the long side decides
-        ((1024, 2048), (1025, 2049), (1025, 2049)),
-        ((360, 480), (180, 240), (180, 240)),
-        ((1, 1000), (10, 20), (1, 20)),  # never 0 pixels
-    ],
-)
-def test_scaled_size(size, fit, expected):
-    assert scaled_size(*size, fit) == expected
-    assert scaled_size(*size, fit[::-1]) == expected
 
 
 def test_normalize_and_padding_of_exactly_zero():

@@ -16,8 +16,8 @@ LAYERS = {
     6: ["evaluate", "cost", "check"],
     7: ["train", "report"],
     8: ["run"],
-    9: ["launch", "headless", "viewers"],
-    10: ["cli", "__main__"],
+    9: ["launch", "headless", "gallery", "viewers"],
+    10: ["cli"],
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

@@ -12,6 +12,7 @@ from fcnbook.recipe import (
     FCNSkipHeadSpec,
     ResNetSpec,
     ScheduleSpec,
+    fitted_size,
     recipe_from_dict,
     recipe_hash,
     recipe_name,
@@ -150,6 +151,22 @@ def test_protocol_line(spec, line):
 )
 def test_output_stride(strides, output_stride):
     assert ResNetSpec(depth=50, strides=strides).output_stride == output_stride
+
+
+@pytest.mark.parametrize(
+    ("size", "fit", "expected"),
+    [
+        ((375, 500), (512, 2048), (512, 683)),  # ADE20K and VOC: short side 512; 682.67 is rounded up
+        ((500, 375), (512, 2048), (683, 512)),
+        ((200, 1000), (512, 2048), (410, 2048)),  # the long side decides
+        ((1024, 2048), (1025, 2049), (1025, 2049)),
+        ((360, 480), (180, 240), (180, 240)),
+        ((1, 1000), (10, 20), (1, 20)),  # never 0 pixels
+    ],
+)
+def test_fitted_size(size, fit, expected):
+    assert fitted_size(size, fit) == expected
+    assert fitted_size(size, fit[::-1]) == expected
 
 
 if __name__ == "__main__":

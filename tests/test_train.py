@@ -115,7 +115,9 @@ def test_gradients_are_clipped_together(recipe):
     before = [p.detach().clone() for p in model.parameters()]
     log = Log()
     train(model, batches(1), clipped, optimizer, scaler, log)
-    moved = torch.stack([(p.detach() - b).norm() for p, b in zip(model.parameters(), before, strict=True)]).norm()
+    moved = torch.stack(
+        [(p.detach() - b).norm() for p, b in zip(model.parameters(), before, strict=True)]
+    ).norm()
     assert float(moved.detach()) == pytest.approx(1e-3 * log.rates[0], rel=1e-3)
 
 

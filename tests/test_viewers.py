@@ -106,7 +106,7 @@ class TestMaskViewer:
         viewer = MaskViewer(samples, preds, NAMES)
         seen = [bytes(viewer.image.value)]
         changes = [
-            ("picture", 2),
+            ("picture", 3),
             ("opacity", 0.1),
             ("only", "sky"),
             ("safe_colours", True),
@@ -228,17 +228,17 @@ class TestMaskViewer:
         assert np.array_equal(page[upper - view.shape[0] : upper], view)
 
     def test_redrawing_is_fast_enough_for_a_slider(self):
-        """20 a second; with matplotlib it was 5. Generous, for machines under load."""
+        """0.07 s for four pictures of CamVid's size, measured."""
         rng = np.random.default_rng(0)
-        image, ids = rng.integers(0, 256, (360, 480, 3)).astype(np.uint8), rng.integers(0, 10, (360, 480))
-        made = [Sample(image, ids.astype(np.uint8), str(k)) for k in range(2)]
-        viewer = MaskViewer(made, [ids.astype(np.uint8)] * 2, STREETS)
-        times = []
-        for opacity in np.linspace(0, 0.5, 8):
-            started = time.perf_counter()
-            viewer.opacity.value = float(opacity)
-            times.append(time.perf_counter() - started)
-        assert min(times) < 0.25
+        image = rng.integers(0, 256, (360, 480, 3)).astype(np.uint8)
+        ids = rng.integers(0, 10, (360, 480)).astype(np.uint8)
+        viewer = MaskViewer([Sample(image, ids, "noise")], [ids], STREETS)
+        seconds = []
+        for opacity in (0.1, 0.2, 0.3, 0.4):
+            started = time.process_time()  # of the processor: the machine may be busy
+            viewer.opacity.value = opacity
+            seconds.append(time.process_time() - started)
+        assert min(seconds) < 0.2
 
 
 def train(step, **more):
@@ -344,6 +344,22 @@ class TestTrainingWatcher:
             time.sleep(0.05)
             assert 0 < watcher.seconds_left() <= first - 0.04
             assert first == pytest.approx(120, abs=5)
+
+    def test_time_left_is_that_of_this_process_and_of_late(self, tmp_path):
+        """Two seconds a step, ten events: 20 steps left are 40 seconds, whatever went before."""
+        run, now = RunDir(tmp_path), time.time()
+        steps = [(k, now - 1000 + 50 * k) for k in range(1, 11)]  # slow, of an earlier process
+        late = [(step, now - 2 * (80 - step)) for step in range(11, 81)]
+        first = {"images_per_second": 1.0, "eta_s": 7.0, "loss": 1.0, "lr": 0.1}
+        events = [START, *({**train(step), **first, "time": at} for step, at in steps)]
+        events += [START, {"event": "resume", "step": 10}]
+        lines = [*events, *({**train(step), **first, "time": at} for step, at in late)]
+        run.events_file.write_text("".join(json.dumps(event) + "\n" for event in lines))
+        assert TrainingWatcher(run.path).seconds_left() == pytest.approx(40, abs=2)
+        run.events_file.write_text("".join(json.dumps(event) + "\n" for event in events))
+        assert TrainingWatcher(run.path).seconds_left() is None
+        run.events_file.write_text("".join(json.dumps(event) + "\n" for event in lines[:-69]))
+        assert TrainingWatcher(run.path).seconds_left() == 0.0  # 7 s, foreseen 138 s ago
 
     def test_a_half_written_line_is_waited_for(self, run):
         whole = run.events_file.read_bytes()
@@ -458,28 +474,29 @@ class TestWatch:
         assert capsys.readouterr().out.endswith("Run this cell again to watch on.\n")
 
 
-@pytest.mark.parametrize("headless", [False, True])
-def test_an_executed_notebook_keeps_the_last_picture(run, headless, monkeypatch):
+def test_an_executed_notebook_keeps_the_last_picture(run, monkeypatch):
     """In a real kernel: one output with the widget and its picture; printed lines only where nobody looks."""
     import nbclient
     import nbformat
 
     run.append_event("validation", step=40, miou=0.3, iou_per_class=[0.3] * 10)
-    source = f"from fcnbook.viewers import TrainingWatcher\nTrainingWatcher({str(run.path)!r}).watch()"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    watched = f"from fcnbook.viewers import TrainingWatcher\nTrainingWatcher({str(run.path)!r}).watch()"
+    headless = f"import os\nos.environ['FCNBOOK_HEADLESS'] = '1'\n{watched}"
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell) for cell in (watched, headless)]
+    )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     monkeypatch.delenv("FCNBOOK_HEADLESS", raising=False)
-    if headless:
-        monkeypatch.setenv("FCNBOOK_HEADLESS", "1")
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     nbformat.validate(notebook)
-    shown = [output for output in notebook.cells[0].outputs if output.output_type == "display_data"]
-    printed = "".join(output.text for output in notebook.cells[0].outputs if output.output_type == "stream")
-    assert len(shown) == 1
-    assert pixels(base64.b64decode(shown[0].data["image/png"])).shape[1] == 1000
-    assert "step 40 of 100" in shown[0].data["text/plain"]
-    assert ("step 40 of 100" in printed) == headless
+    for cell in notebook.cells:
+        shown = [output for output in cell.outputs if output.output_type == "display_data"]
+        printed = "".join(output.text for output in cell.outputs if output.output_type == "stream")
+        assert len(shown) == 1
+        assert pixels(base64.b64decode(shown[0].data["image/png"])).shape[1] == 1000
+        assert "step 40 of 100" in shown[0].data["text/plain"]
+        assert ("step 40 of 100" in printed) == (cell is notebook.cells[1])
 
 
 class TestGuess:

@@ -6,7 +6,7 @@ with 0 or 8 workers, on 1 or 4 devices, and when it starts in the middle after a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from fcnbook.data.augment import TrainTransform
 from fcnbook.files import InputError
 from fcnbook.types import Batch, Sample, SegmentationDataset, Window
 
 Key = tuple[int, int]
 """Epoch and index: names one augmented sample of a run."""
+
+Transform = Callable[[Sample, tuple[int, int, int]], tuple[Sample, Window]]
+"""Augments a sample by random numbers that (seed, epoch, index) alone decides; `fcnbook.data.augment.TrainTransform`."""
 
 
 class TrainStream:
@@ -32,7 +34,7 @@ class TrainStream:
     def __init__(
         self,
         dataset: SegmentationDataset,
-        transform: TrainTransform,
+        transform: Transform,
         batch_size: int,
         seed: int,
         start_step: int = 0,
@@ -135,7 +137,7 @@ class _Unusable(NamedTuple):
 class _AugmentedSamples(Dataset[tuple[Sample, Window] | _Unusable]):
     """What a loader process runs for each key."""
 
-    def __init__(self, dataset: SegmentationDataset, transform: TrainTransform, seed: int) -> None:
+    def __init__(self, dataset: SegmentationDataset, transform: Transform, seed: int) -> None:
         self.dataset, self.transform, self.seed = dataset, transform, seed
 
     def __getitem__(self, key: Key) -> tuple[Sample, Window] | _Unusable:

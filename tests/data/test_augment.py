@@ -109,15 +109,6 @@ def test_a_thin_picture_keeps_at_least_one_pixel():
     assert cut_image(np.zeros((1, 1000, 3), np.uint8), Cut((1, 16), 0, 0, 1, 16)).shape == (1, 16, 3)
 
 
-def test_fitted_size_follows_the_rule_whichever_way_the_target_is_turned():
-    assert fitted_size((375, 500), (512, 2048)) == (512, 683)  # short side 512: 500 * 512 / 375 = 682.67
-    assert fitted_size((375, 500), (2048, 512)) == (512, 683)
-    assert fitted_size((200, 3000), (512, 2048)) == (
-        137,
-        2048,
-    )  # the long side decides: 200 * 2048 / 3000 = 136.5
-
-
 @pytest.fixture
 def sample():
     """Left part and a stripe of one kind: many crops break the limit of one class."""
