@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import assert_never
+from typing import assert_never, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from fcnbook.backbones import VGG16, ResNet
 from fcnbook.data.augment import TrainTransform
 from fcnbook.data.camvid import CamVid
 from fcnbook.data.loader import TrainStream
-from fcnbook.data.streets import Streets
+from fcnbook.data.streets import Split, Streets
 from fcnbook.files import InputError
 from fcnbook.heads import FCNHead, FCNSkipHead
 from fcnbook.losses import inverse_sqrt_frequency_weights
@@ -89,7 +89,7 @@ def build_dataset(recipe: Recipe, split: str, data_root: str | Path | None = Non
             if data.scene_size is None or data.num_scenes is None:
                 raise InputError("A recipe on Streets needs scene_size and num_scenes in its DataSpec.")
             num_scenes = data.num_scenes[0 if split == data.train_split else 1]
-            return Streets(split, size=data.scene_size, num_scenes=num_scenes)
+            return Streets(cast(Split, split), size=data.scene_size, num_scenes=num_scenes)
         case "camvid":
             # Decoding one of its pictures takes as long as a step of a tiny network; all of them fit in memory.
             return CamVid(data_root or Path("data") / data.name, split, cache=True)

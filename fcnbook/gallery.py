@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,12 @@ def finished_runs(folder: Path) -> list[RunDir]:
 
 
 def notebook_to_html(notebook: Path) -> Path:
-    """The notebook as one HTML page beside it; pictures are inside, formulas need the network once."""
+    """The executed notebook as one HTML page beside it; pictures are inside, formulas need the network.
+
+    Links to other chapters lead to their pages in the folders next to this one.
+    """
+    import nbformat
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the converter's own dependencies
         from nbconvert import HTMLExporter
@@ -48,8 +54,10 @@ def notebook_to_html(notebook: Path) -> Path:
         exporter = HTMLExporter(  # type: ignore[no-untyped-call]
             require_js_url="", jquery_url="", widget_renderer_url="", embed_images=True
         )
-        page, _ = exporter.from_filename(str(notebook))
+        node = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
+        page, _ = exporter.from_notebook_node(node, {"metadata": {"name": notebook.parent.name}})
     path = notebook.with_suffix(".html")
+    page = re.sub(r'href="([\w-]+)\.ipynb(#[^"]*)?"', rf'href="../\1/{path.name}\2"', page)
     write_atomic(path, page.encode())
     return path
 
@@ -105,7 +113,7 @@ def _notebook_table(entries: Sequence[GalleryEntry], links: dict[str, str]) -> s
             _text(entry.verdict),
         ]
         rows.append(_row(cells, numbers=(1, 2)))
-    return _table(("notebook", "time", "best mIoU", "verdict"), rows, numbers=(1, 2))
+    return _table(("notebook", "time", "score", "verdict"), rows, numbers=(1, 2))
 
 
 def _section(entry: GalleryEntry, runs: Sequence[RunDir], link: str) -> str:
@@ -233,9 +241,8 @@ table { border-collapse: collapse; font-size: .88rem; }
 th, td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { font-weight: 600; white-space: nowrap; }
 td { white-space: nowrap; }
-.number { text-align: right; font-variant-numeric: tabular-nums; padding-left: .5rem; padding-right: .5rem; }
+.number { text-align: right; font-variant-numeric: tabular-nums; padding-left: .5rem; padding-right: 1rem; }
 figure { margin: 1.4rem 0; }
 figcaption { font-size: .88rem; margin-bottom: .4rem; }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(34rem, 1fr)); gap: .6rem; }
-.sheet img { width: 100%; border-radius: 4px; }
+.sheet img { width: 100%; border-radius: 4px; margin-bottom: .4rem; }
 """

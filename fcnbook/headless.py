@@ -13,8 +13,10 @@ import contextlib
 import logging
 import os
 import shlex
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -124,11 +126,11 @@ def execute(
     *,
     every: float = 5.0,
     say: Callable[[str], None] | None = None,
+    work_folder: Path | None = None,
 ) -> NotebookOutcome:
     """Execute a notebook in a kernel of this interpreter; how it ended.
 
-    Writes `executed.ipynb` into `out_dir`, cell by cell. The kernel works in the current folder, so relative paths in
-    the parameters mean what they mean to the caller. A first Ctrl-C interrupts the cell that is running, and waits
+    Writes `executed.ipynb` into `out_dir`, cell by cell. A first Ctrl-C interrupts the cell that is running, and waits
     until the training in it has written its checkpoint; a second one kills the kernel. When this process is killed,
     the kernel and its trainers end by themselves.
 
@@ -138,6 +140,8 @@ def execute(
         parameters: values for the cell tagged `parameters`; names that this cell does not set are left out.
         every: seconds between two progress lines.
         say: takes each progress line; by default they are printed.
+        work_folder: where the kernel works; by default here, so that relative paths in the parameters mean what they
+            mean to the caller.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -159,7 +163,7 @@ def execute(
                 language="python",
                 progress_bar=False,
                 coalesce_streams=True,
-                kernel_manager_class=session.kernel_class(),
+                kernel_manager_class=session.kernel_class(work_folder or Path.cwd()),
                 on_cell_start=session.on_cell_start,
             )
             status, exit_status = "done", 0
@@ -232,7 +236,7 @@ class _Session:
 
     # Kernel
 
-    def kernel_class(self) -> type[AsyncKernelManager]:
+    def kernel_class(self, work_folder: Path) -> type[AsyncKernelManager]:
         """A kernel manager whose kernel is this interpreter, whatever kernelspecs are installed."""
         from ipykernel.kernelspec import get_kernel_dict
         from jupyter_client.kernelspec import KernelSpec
@@ -255,7 +259,7 @@ class _Session:
                 if self.has_trait("transport_encryption"):  # newer versions; others on the machine may listen
                     self.transport_encryption = "auto"
                 with session.kernel_log.open("wb") as log:
-                    await super().start_kernel(stdout=log, stderr=log, **options)
+                    await super().start_kernel(cwd=str(work_folder), stdout=log, stderr=log, **options)
                 session.kernel_pid = getattr(self.provisioner, "pid", None)
 
         return OwnKernel
@@ -392,3 +396,49 @@ def _tidy(executed: Path, name: str, dead_cell: int | None, obituary: str | None
 
 def _print_line(line: str) -> None:
     print(line, flush=True)
+
+
+def renew(notebook: Path) -> NotebookOutcome:
+    """Execute a committed notebook with its own parameters, and put the outputs into it if it came to its end.
+
+    It runs on a copy of its folder, so that no run left behind by an earlier execution is taken for a new one.
+    Whatever differs from one execution to the next is left out: times, widget state.
+    """
+    import nbformat
+
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(shutil.copytree(notebook.resolve().parent, Path(scratch) / "notebooks"))
+        outcome = execute(copy / notebook.name, Path(scratch) / "out", {}, work_folder=copy)
+        if outcome.status == "done":
+            executed = nbformat.read(outcome.executed, as_version=4)  # type: ignore[no-untyped-call]
+            executed.metadata.pop("papermill", None)
+            for cell in executed.cells:
+                for key in ("papermill", "execution"):
+                    cell.metadata.pop(key, None)
+                if not cell.metadata.get("tags", True):
+                    del cell.metadata["tags"]  # papermill adds empty ones
+            write_atomic(notebook, nbformat.writes(executed).encode() + b"\n")  # type: ignore[no-untyped-call]
+    return outcome
+
+
+def main(arguments: list[str]) -> int:
+    """Renew notebooks in place, given as files or as folders; the exit status. `make notebooks` calls this."""
+    notebooks: list[Path] = []
+    for path in map(Path, arguments):
+        found = path.rglob("*.ipynb") if path.is_dir() else [path]
+        notebooks += sorted(file for file in found if ".ipynb_checkpoints" not in file.parts)
+    status = 0
+    for notebook in notebooks:
+        outcome = renew(notebook)
+        print(
+            f"{notebook}  {outcome.seconds:.0f} s  {outcome.status}  {outcome.error or ''}".rstrip(),
+            flush=True,
+        )
+        status = max(status, outcome.exit_status)
+        if outcome.status == "interrupted":
+            break
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

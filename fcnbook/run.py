@@ -142,8 +142,9 @@ class _Run:
         self.device = torch.device(execution.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = execution.precision or recipe.precision
         torch.manual_seed(seed)
-        layout = torch.channels_last if execution.channels_last else torch.contiguous_format
-        self.model = build_segmenter(recipe).to(self.device, memory_format=layout)
+        self.model = build_segmenter(recipe).to(self.device)
+        if execution.channels_last:
+            self.model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(recipe, self.model)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.label_set = LABELS[recipe.data.name]
@@ -318,8 +319,8 @@ class _Run:
     def _draw_predictions(self, drawn: list[tuple[Sample, np.ndarray]]) -> None:
         self.run_dir.predictions.mkdir(exist_ok=True)
         for index, (sample, pred) in enumerate(drawn):
-            row = contact_sheet([sample], [pred], self.label_set)
-            write_atomic(self.run_dir.predictions / f"{index}.png", png_bytes(row))
+            row = contact_sheet([sample], [pred], self.label_set, explain=False)
+            write_atomic(self.run_dir.predictions / f"{index}.png", png_bytes(row, few_colours=True))
             write_atomic(self.run_dir.predictions / f"{index}_mask.png", png_bytes(pred))
 
     def _score_ms_flip(self) -> Scores:

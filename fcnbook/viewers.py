@@ -168,11 +168,14 @@ class MaskViewer(_PicturedBox):
             for group in self._preds
         ]
         self._make_controls(opacity)
+        self._order: list[int] = []
         self._sort()
         self._draw()
         controls = [
-            widgets.HBox([self.picture, self.order]),
-            widgets.HBox([self.opacity, self.only, self.safe_colours]),
+            widgets.HBox([self.picture, self.order], layout=widgets.Layout(flex_flow="row wrap")),
+            widgets.HBox(
+                [self.opacity, self.only, self.safe_colours], layout=widgets.Layout(flex_flow="row wrap")
+            ),
         ]
         # Where it is narrow, the picture shrinks and the table keeps its width.
         self.image.layout.flex, self.table.layout.flex = "0 1 auto", "0 0 auto"
@@ -246,7 +249,6 @@ class MaskViewer(_PicturedBox):
     def _sort(self) -> None:
         """Order the pictures by the first prediction; the picture that is looked at moves only if the order does."""
         scores, only = self._scores[0], self._only()
-        before = getattr(self, "_order", None)
         keys: dict[str, Callable[[int], float]] = {
             "worst": lambda k: scores[k].miou,
             "class": lambda k: scores[k].miou if only is None else scores[k].iou_per_class[only],
@@ -254,8 +256,8 @@ class MaskViewer(_PicturedBox):
             "given": lambda k: 0.0,
         }
         key = keys[self.order.value]
-        self._order = sorted(range(len(scores)), key=lambda k: _last_if_nan(key(k)))
-        if before is not None and before != self._order:
+        before, self._order = self._order, sorted(range(len(scores)), key=lambda k: _last_if_nan(key(k)))
+        if before != self._order:
             self.picture.value = 1
 
     def _colours(self) -> LabelSet:
@@ -291,7 +293,7 @@ class MaskViewer(_PicturedBox):
         rows = [f"<tr><th></th><th>class</th><th>pixels</th>{''.join(f'<th>{h}</th>' for h in heads)}</tr>"]
         for k, (name, colour) in enumerate(zip(colours.classes, colours.palette, strict=True)):
             swatch = f'<span style="{_SWATCH}; background: rgb{colour}"></span>'
-            cells = [f"{_percent(shares[k])}", *(_percent(iou[k]) for iou in scores)]
+            cells = [_percent(shares[k]), *(_percent(iou[k]) for iou in scores)]
             weight = ' style="font-weight: bold"' if k == self._only() else ""
             rows.append(
                 f"<tr{weight}><td>{swatch}</td><td>{html.escape(name)}</td>"
@@ -527,12 +529,11 @@ class TrainingWatcher(_PicturedBox):
         if not recent:
             return None
         last = recent[-1]
-        steps = last["step"] - recent[0]["step"]
-        if steps:
+        if steps := last["step"] - recent[0]["step"]:
             left = (self._curves.num_steps - last["step"]) * (last["time"] - recent[0]["time"]) / steps
         else:
             left = last["eta_s"]
-        return max(0.0, left - (time.time() - last["time"]))
+        return max(0.0, float(left - (time.time() - last["time"])))
 
     def picture_of_itself(self) -> draw.Picture:
         """The view under its headline."""

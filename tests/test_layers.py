@@ -48,7 +48,7 @@ def test_imports_point_to_lower_layers(path):
         ):  # a folder: __init__ re-exports, siblings share _parts only
             shared = len(parts) > 1 and (parts[1].startswith("_") or path.name == "__init__.py")
             assert shared, f"{path} imports its sibling {'.'.join(parts)}"
-        elif parts[0] in LAYER_OF:
+        elif parts and parts[0] in LAYER_OF:
             assert LAYER_OF[parts[0]] < LAYER_OF[top], (
                 f"{path} (layer {LAYER_OF[top]}) imports {parts[0]} (layer {LAYER_OF[parts[0]]})"
             )

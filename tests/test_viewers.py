@@ -331,8 +331,9 @@ class TestTrainingWatcher:
             add_step(run, 90)
             run.append_event("validation", step=90, miou=0.4567, iou_per_class=[0.4567] * 10)
             watcher.refresh()
-            left = "a recipe running, step 90 of 100, loss 0.100, mIoU 45.7 %, 51.3 pictures/s, 20 s left"
-            assert watcher.summary() in (left, left.replace("20 s", "19 s"))
+            assert watcher.summary() == (
+                "a recipe running, step 90 of 100, loss 0.100, mIoU 45.7 %, 51.3 pictures/s, 0 s left"
+            )
         assert watcher.image.value != before
         expected = run_view(RunCurves(run.events()), STREETS)
         assert np.array_equal(pixels(watcher.image.value), expected)

@@ -21,7 +21,7 @@ Key = tuple[int, int]
 """Epoch and index: names one augmented sample of a run."""
 
 Transform = Callable[[Sample, tuple[int, int, int]], tuple[Sample, Window]]
-"""Augments a sample by random numbers that (seed, epoch, index) alone decides; `fcnbook.data.augment.TrainTransform`."""
+"""Augments a sample by random numbers of (seed, epoch, index) alone; `fcnbook.data.augment.TrainTransform` is one."""
 
 
 class TrainStream:

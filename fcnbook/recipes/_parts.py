@@ -2,14 +2,10 @@
 
 from fcnbook.recipe import FCNHeadSpec, FCNSkipHeadSpec, ModelSpec, ResNetSpec, ScheduleSpec, VGGSpec
 
-D32 = {"strides": (1, 2, 2, 2), "dilations": (1, 1, 1, 1)}
-D16 = {"strides": (1, 2, 2, 1), "dilations": (1, 1, 1, 2)}
-D8 = {"strides": (1, 2, 1, 1), "dilations": (1, 1, 2, 4)}
-"""Stage settings of a ResNet by output stride. Source: mmsegmentation 0.x, `fcn_r50-d8` and `fcn_d6_r50-d16`."""
-
-R18_D32 = ResNetSpec(depth=18, **D32)
-R18_D16 = ResNetSpec(depth=18, **D16)
-R18_D8 = ResNetSpec(depth=18, **D8)
+R18_D32 = ResNetSpec(depth=18, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
+R18_D16 = ResNetSpec(depth=18, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))
+R18_D8 = ResNetSpec(depth=18, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
+"""Strides traded for dilations, as in mmsegmentation 0.x `fcn_r50-d8` and `fcn_d6_r50-d16`."""
 
 VGG16_BN = VGGSpec(batch_norm=True)
 

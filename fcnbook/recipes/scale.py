@@ -7,7 +7,6 @@ that a CPU learns something in half a minute. `smoke` is tiny with 20 steps, for
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from fcnbook.recipe import (
     SCALES,
@@ -129,6 +128,7 @@ def _narrow_head(head: HeadSpec) -> HeadSpec:
 def notebook_scale(scale: Scale) -> Scale:
     """The scale a notebook runs at: its parameter, unless the environment variable FCNBOOK_SCALE overrides it."""
     chosen = os.environ.get("FCNBOOK_SCALE", scale)
-    if chosen not in SCALES:
-        raise ValueError(f'FCNBOOK_SCALE must be one of {", ".join(SCALES)}, got "{chosen}"')
-    return cast(Scale, chosen)
+    for known in SCALES:
+        if chosen == known:
+            return known
+    raise ValueError(f'FCNBOOK_SCALE must be one of {", ".join(SCALES)}, got "{chosen}"')
