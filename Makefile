@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+# Threads that wait for work give up their core; by default they spin, and a busy machine crawls.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: run test lab lint notebooks bench lock
 
@@ -9,8 +11,8 @@ run: $(READY)  ## every chapter at tiny scale, with a table and an HTML gallery
 	$(BIN)/fcnbook book --scale tiny --out runs/tiny
 
 test: $(READY)  ## the tests: no network, no GPU
-	$(BIN)/pytest
-	FCNBOOK_SCALE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env -p no:randomly notebooks
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	FCNBOOK_SCALE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --numprocesses 2 --dist loadfile notebooks
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks

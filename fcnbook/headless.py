@@ -408,7 +408,7 @@ def renew(notebook: Path) -> NotebookOutcome:
 
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(shutil.copytree(notebook.resolve().parent, Path(scratch) / "notebooks"))
-        outcome = execute(copy / notebook.name, Path(scratch) / "out", {}, work_folder=copy)
+        outcome = execute(copy / notebook.name, scratch, {}, work_folder=copy)
         if outcome.status == "done":
             executed = nbformat.read(outcome.executed, as_version=4)  # type: ignore[no-untyped-call]
             executed.metadata.pop("papermill", None)

@@ -90,6 +90,8 @@ class FCNHeadSpec:
     dilation: int = 1
     """Dilation of the `num_convs` convolutions; 6 makes the head of FCN-D6."""
     dropout: float = 0.1
+    classifier_std: float | None = 0.01
+    """Of the classifier's normal start weights; None takes PyTorch's own start, larger and with a bias."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +106,8 @@ class FCNSkipHeadSpec:
     at_once: bool = False
     """Train all skips together: pool4 is scaled by 0.01 and pool3 by 0.0001 before scoring."""
     dropout: float = 0.5
+    zero_scores: bool = True
+    """Whether the score layers start at zero, as in the paper, or as PyTorch starts a convolution."""
 
     def __post_init__(self) -> None:
         """Refuse an at-once network without the skips that it scales."""

@@ -46,9 +46,11 @@ class FCNHead(nn.Module):
         if spec.concat_input:
             self.conv_cat = ConvBNReLU(in_channels + spec.channels, spec.channels)
         self.dropout = nn.Dropout2d(spec.dropout)
-        self.conv_seg = nn.Conv2d(spec.channels, num_classes, 1)
         init_convolutions(self)
-        nn.init.normal_(self.conv_seg.weight, std=0.01)  # the first loss is then near log(K)
+        self.conv_seg = nn.Conv2d(spec.channels, num_classes, 1)
+        if spec.classifier_std is not None:
+            nn.init.normal_(self.conv_seg.weight, std=spec.classifier_std)  # the first loss is near log(K)
+            nn.init.zeros_(self.conv_seg.bias)
 
     def forward(self, features: Features) -> Tensor:
         """Logits (N, K, h, w) at the resolution of the stage that is read."""

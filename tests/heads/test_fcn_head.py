@@ -67,3 +67,10 @@ def test_classifier_starts_near_zero():
     # 10,752 weights: their standard deviation is known to 1 %
     assert head.conv_seg.weight.std().item() == pytest.approx(0.01, rel=0.04)
     assert not head.conv_seg.bias.any()
+
+
+def test_classifier_may_start_as_pytorch_starts_a_convolution():
+    torch.manual_seed(0)
+    conv_seg = FCNHead(FCNHeadSpec(channels=100, classifier_std=None), STAGES, num_classes=21).conv_seg
+    for values in (conv_seg.weight, conv_seg.bias):  # uniform within 1 / sqrt(100 inputs)
+        assert 0.08 < values.abs().max().item() <= 0.1
