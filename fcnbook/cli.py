@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcnbook.files import InputError
-from fcnbook.recipe import SCALES, FCNHeadSpec, FCNSkipHeadSpec, Recipe, ResNetSpec, VGGSpec
+from fcnbook.recipe import SCALES, backbone_name, method_name
 from fcnbook.rundir import RunDir, RunIsAlive
 
 if TYPE_CHECKING:  # the commands import what they need, so that `list` and `--help` are quick
@@ -166,10 +166,10 @@ def list_recipes(options: argparse.Namespace) -> int:
     chosen = {
         name: recipe
         for name, recipe in RECIPES.items()
-        if options.method in (None, _method(recipe)) and options.dataset in (None, recipe.data.name)
+        if options.method in (None, method_name(recipe.model)) and options.dataset in (None, recipe.data.name)
     }
     if not chosen:
-        methods = sorted({_method(recipe) for recipe in RECIPES.values()})
+        methods = sorted({method_name(recipe.model) for recipe in RECIPES.values()})
         datasets = sorted({recipe.data.name for recipe in RECIPES.values()})
         raise InputError(
             f"No recipe is of that kind. Methods: {', '.join(methods)}. Data sets: {', '.join(datasets)}."
@@ -182,28 +182,10 @@ def list_recipes(options: argparse.Namespace) -> int:
     for name, recipe in chosen.items():
         scores = [f"{100 * row.miou:.2f}" for row in rows_of(name) if row.miou]
         crop, steps = "x".join(map(str, recipe.augment.crop_size)), str(recipe.schedule.num_steps)
-        kind = (_method(recipe), _backbone(recipe), recipe.data.name)
+        kind = (method_name(recipe.model), backbone_name(recipe.model), recipe.data.name)
         lines.append((name, *kind, crop, steps, str(recipe.batch_size), " ".join(scores) or "-"))
     print("\n".join(_aligned(lines)))
     return 0
-
-
-def _method(recipe: Recipe) -> str:
-    match recipe.model.head:
-        case FCNSkipHeadSpec(stride=stride, at_once=at_once):
-            return f"fcn{stride}s" + ("-atonce" if at_once else "")
-        case FCNHeadSpec(dilation=1):
-            return "fcn"
-        case FCNHeadSpec(dilation=dilation):
-            return f"fcn_d{dilation}"
-
-
-def _backbone(recipe: Recipe) -> str:
-    match recipe.model.backbone:
-        case VGGSpec(batch_norm=batch_norm):
-            return "VGG16 with BN" if batch_norm else "VGG16"
-        case ResNetSpec(depth=depth, stem=stem) as spec:
-            return f"ResNet-{depth} {stem}, stride {spec.output_stride}"
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:

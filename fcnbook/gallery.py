@@ -10,12 +10,13 @@ import base64
 import html
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fcnbook.files import write_atomic
+from fcnbook.labels import LABELS
 from fcnbook.rundir import RunDir
 
 
@@ -119,7 +120,8 @@ def _notebook_table(entries: Sequence[GalleryEntry], links: dict[str, str]) -> s
 def _section(entry: GalleryEntry, runs: Sequence[RunDir], link: str) -> str:
     results = [run.result() or {} for run in runs]
     parts = [f"<h2>{link}</h2>", _result_table(results), _class_tables(results)]
-    parts += [_pictures(run, result) for run, result in zip(runs, results, strict=True)]
+    best_first = sorted(zip(runs, results, strict=True), key=lambda pair: -pair[1]["miou"])
+    parts += [_pictures(run, result) for run, result in best_first]
     return "\n".join(parts)
 
 
@@ -152,19 +154,21 @@ def _result_table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def _class_tables(results: Sequence[dict[str, Any]]) -> str:
-    """IoU of each class, one table for each set of classes; the deeper the blue, the higher."""
+    """IoU of each class, one table a data set; its head is the legend of the pictures. The bluer, the higher."""
     tables = []
-    for classes in dict.fromkeys(tuple(result["classes"]) for result in results):
-        same = [result for result in results if tuple(result["classes"]) == classes]
-        numbers = tuple(range(1, len(classes) + 1))
+    for data in dict.fromkeys(result["data"] for result in results):
+        same = [result for result in results if result["data"] == data]
+        head = ["IoU in %", *map(_class_head, LABELS[data].classes, LABELS[data].palette)]
         rows = [
-            "<tr>"
-            + "".join([f"<td>{_text(result['recipe'])}</td>", *map(_iou_cell, result["iou_per_class"])])
-            + "</tr>"
+            f"<tr><td>{_text(result['recipe'])}</td>{''.join(map(_iou_cell, result['iou_per_class']))}</tr>"
             for result in same
         ]
-        tables.append(_table(("IoU in %", *classes), rows, numbers))
+        tables.append(_table(head, rows, numbers=range(1, len(head))))
     return "\n".join(tables)
+
+
+def _class_head(name: str, colour: tuple[int, int, int]) -> str:
+    return f'<i style="background: rgb{colour}"></i>{_text(name)}'
 
 
 def _iou_cell(iou: float | None) -> str:
@@ -188,18 +192,19 @@ def _base64(file: Path) -> str:
     return base64.b64encode(file.read_bytes()).decode()
 
 
-def _table(head: Iterable[str], rows: Iterable[str], numbers: Iterable[int]) -> str:
+def _table(head: Iterable[str], rows: Iterable[str], numbers: Container[int]) -> str:
+    """A table of head cells and rows that are HTML already; the columns `numbers` are set to the right."""
     titles = "".join(
-        f'<th class="number">{_text(name)}</th>' if index in set(numbers) else f"<th>{_text(name)}</th>"
+        f'<th class="number">{name}</th>' if index in numbers else f"<th>{name}</th>"
         for index, name in enumerate(head)
     )
     return f'<div class="scroll"><table><tr>{titles}</tr>{"".join(rows)}</table></div>'
 
 
-def _row(cells: Sequence[str], numbers: Iterable[int]) -> str:
+def _row(cells: Sequence[str], numbers: Container[int]) -> str:
     """A table row of cells that are HTML already."""
     inside = (
-        f'<td class="number">{cell}</td>' if index in set(numbers) else f"<td>{cell}</td>"
+        f'<td class="number">{cell}</td>' if index in numbers else f"<td>{cell}</td>"
         for index, cell in enumerate(cells)
     )
     return f"<tr>{''.join(inside)}</tr>"
@@ -242,6 +247,7 @@ th, td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); te
 th { font-weight: 600; white-space: nowrap; }
 td { white-space: nowrap; }
 .number { text-align: right; font-variant-numeric: tabular-nums; padding-left: .5rem; padding-right: 1rem; }
+th i { display: inline-block; width: .8em; height: .8em; margin-right: .35em; border: 1px solid var(--line); }
 figure { margin: 1.4rem 0; }
 figcaption { font-size: .88rem; margin-bottom: .4rem; }
 .sheet img { width: 100%; border-radius: 4px; margin-bottom: .4rem; }

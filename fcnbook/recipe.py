@@ -106,8 +106,6 @@ class FCNSkipHeadSpec:
     at_once: bool = False
     """Train all skips together: pool4 is scaled by 0.01 and pool3 by 0.0001 before scoring."""
     dropout: float = 0.5
-    zero_scores: bool = True
-    """Whether the score layers start at zero, as in the paper, or as PyTorch starts a convolution."""
 
     def __post_init__(self) -> None:
         """Refuse an at-once network without the skips that it scales."""
@@ -288,12 +286,13 @@ def recipe_name(recipe: Recipe) -> str:
     versions: method, backbone and output stride, crop, steps, data set.
     """
     crop = "x".join(map(str, recipe.augment.crop_size))
-    parts = [_method(recipe.model.head), _backbone(recipe.model), crop, _steps(recipe.schedule.num_steps)]
+    parts = [method_name(recipe.model), backbone_name(recipe.model), crop, _steps(recipe.schedule.num_steps)]
     return "_".join([*parts, recipe.data.name])
 
 
-def _method(head: HeadSpec) -> str:
-    match head:
+def method_name(model: ModelSpec) -> str:
+    """The first part of a recipe's name, such as "fcn8s" or "fcn_d6"."""
+    match model.head:
         case FCNSkipHeadSpec(stride=stride, at_once=at_once):
             return f"fcn{stride}s" + ("-atonce" if at_once else "")
         case FCNHeadSpec(dilation=1):
@@ -302,7 +301,8 @@ def _method(head: HeadSpec) -> str:
             return f"fcn_d{dilation}"
 
 
-def _backbone(model: ModelSpec) -> str:
+def backbone_name(model: ModelSpec) -> str:
+    """The second part of a recipe's name, such as "vgg16bn" or "r18-d8"."""
     match model.backbone:
         case VGGSpec(batch_norm=batch_norm):
             return "vgg16bn" if batch_norm else "vgg16"

@@ -191,7 +191,8 @@ class _Run:
         network = torch.compile(self.model) if self.execution.compile else self.model
         now = time.perf_counter()
         self._started = self._last_log = self._last_checkpoint = now
-        self._pause, self._steps_logged, self._speeds = 0.0, start_step, [0.0, 0.0]
+        self._pause, self._steps_logged = 0.0, start_step
+        self._images, self._training_s = 0, 0.0
         try:
             train(
                 network,  # type: ignore[arg-type]  # compile returns the module in its wrapper
@@ -240,9 +241,8 @@ class _Run:
         now = time.perf_counter()
         seconds = now - self._last_log - self._pause
         images = (step - self._steps_logged) * self.recipe.batch_size
-        self._speeds = [self._speeds[0] + images, self._speeds[1] + seconds]
-        speed = images / max(seconds, 1e-9)
-        steps_left = self.recipe.schedule.num_steps - step
+        self._images, self._training_s = self._images + images, self._training_s + seconds
+        images_left = (self.recipe.schedule.num_steps - step) * self.recipe.batch_size
         self.run_dir.append_event(
             "train",
             step=step,
@@ -250,8 +250,8 @@ class _Run:
             **{f"loss_{name}": float(part) for name, part in parts.items()},
             lr=lr,
             seconds=round(self.seconds_before + now - self._started, 3),
-            images_per_second=round(speed, 2),
-            eta_s=round(steps_left * self.recipe.batch_size / max(speed, 1e-9), 1),
+            images_per_second=round(images / max(seconds, 1e-9), 2),
+            eta_s=round(images_left * self._training_s / self._images, 1),
             memory_gib=round(peak_memory_gib(), 3),
         )
         self._last_log, self._pause, self._steps_logged = now, 0.0, step

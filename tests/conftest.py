@@ -5,3 +5,7 @@ import os
 # One thread: networks this small are slower with two, and a shared machine stays responsive.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+# Kernels and trainers started by a test find `small_runs` too.
+_TESTS = os.path.dirname(__file__)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_TESTS, os.environ.get("PYTHONPATH")]))

@@ -22,14 +22,12 @@ def small_recipe(num_steps=6):
 
 
 TRAINS = """\
-import sys
-sys.path.insert(0, {tests!r})
 from small_runs import small_recipe
 from fcnbook.recipe import Execution
 recipe = small_recipe({num_steps})
 execution = Execution(device="cpu", log_seconds=0)
 """
-"""First lines of a cell that trains; fill in the folder of the tests and the number of steps."""
+"""First lines of a cell that trains; fill in the number of steps."""
 
 
 def write_notebook(path, *sources):

@@ -138,7 +138,7 @@ def test_watch_a_run_that_failed(tmp_path, capsys):
 def test_book(tmp_path):
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
-    train = TRAINS.format(tests=str(Path(__file__).parent), num_steps=4)
+    train = TRAINS.format(num_steps=4)
     write_notebook(notebooks / "00_reads.ipynb", "print('no training')")
     write_notebook(notebooks / "01_raises.ipynb", "raise ValueError('<b>not</b> well')")
     write_notebook(

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import nbformat
 import psutil
@@ -16,8 +15,6 @@ from small_runs import ENDLESS, TRAINS, has_ended, has_step, wait_until, write_n
 from fcnbook.files import InputError
 from fcnbook.headless import chapter_notebooks, clock, execute, find_notebook, progress_line
 from fcnbook.rundir import RunDir
-
-TESTS = str(Path(__file__).parent)
 
 
 def text_of(notebook):
@@ -110,7 +107,7 @@ trainer.wait()
 
 
 def write_training(path, cell):
-    return write_notebook(path, TRAINS.format(tests=TESTS, num_steps=ENDLESS) + cell, "print('after')")
+    return write_notebook(path, TRAINS.format(num_steps=ENDLESS) + cell, "print('after')")
 
 
 def interrupted_at_step_2(notebook, run_dir):

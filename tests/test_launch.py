@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import psutil
 import pytest
@@ -73,9 +72,8 @@ def test_input_that_the_trainer_refuses_comes_back_as_its_own_sentence(tmp_path)
 
 
 def test_the_trainer_ends_with_its_starter(tmp_path):
-    script = textwrap.dedent(f"""
+    script = textwrap.dedent("""
         import sys, time
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
         from small_runs import ENDLESS, small_recipe
         from fcnbook.launch import start
         from fcnbook.recipe import Execution

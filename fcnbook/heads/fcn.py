@@ -50,6 +50,7 @@ class FCNHead(nn.Module):
         self.conv_seg = nn.Conv2d(spec.channels, num_classes, 1)
         if spec.classifier_std is not None:
             nn.init.normal_(self.conv_seg.weight, std=spec.classifier_std)  # the first loss is near log(K)
+            assert self.conv_seg.bias is not None
             nn.init.zeros_(self.conv_seg.bias)
 
     def forward(self, features: Features) -> Tensor:

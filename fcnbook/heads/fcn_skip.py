@@ -25,9 +25,8 @@ POOL4_SCALE, POOL3_SCALE = 0.01, 0.0001
 class FCNSkipHead(nn.Module):
     """VGG16's classifier as convolutions, scores of pool4 and pool3 added on the way up, then the crop.
 
-    The layers carry their Caffe names. The score layers start at zero, as in the released networks, unless
-    the spec says otherwise; so in the first step only they receive a gradient, and the layers before them
-    from the second step on.
+    The layers carry their Caffe names. The score layers start at zero, as in the released networks; so in the
+    first step only they receive a gradient, and the layers before them from the second step on.
 
     A crop offset says which cell of one map lies on cell 0 of another. All are derived from the kernels,
     strides and paddings in force, and are the numbers of the released networks for a kernel of 7 and a first
@@ -67,13 +66,13 @@ class FCNSkipHead(nn.Module):
         self.bn7 = nn.BatchNorm2d(spec.channels) if batch_norm else nn.Identity()
         self.dropout = nn.Dropout(spec.dropout)
         init_convolutions(self)
-        self.score_fr = score_layer(spec.channels, num_classes, spec.zero_scores)
+        self.score_fr = score_layer(spec.channels, num_classes)
         if spec.stride <= 16:
             self.upscore2 = BilinearUpsample(num_classes, 4, stride=2)
-            self.score_pool4 = score_layer(stages["c4"].channels, num_classes, spec.zero_scores)
+            self.score_pool4 = score_layer(stages["c4"].channels, num_classes)
         if spec.stride == 8:
             self.upscore_pool4 = BilinearUpsample(num_classes, 4, stride=2)
-            self.score_pool3 = score_layer(stages["c3"].channels, num_classes, spec.zero_scores)
+            self.score_pool3 = score_layer(stages["c3"].channels, num_classes)
         self.last = {32: "upscore", 16: "upscore16", 8: "upscore8"}[spec.stride]
         self.add_module(self.last, BilinearUpsample(num_classes, 2 * spec.stride, spec.stride))
         self.offsets = crop_offsets(spec, grids)
@@ -108,13 +107,12 @@ class FCNSkipHead(nn.Module):
         return x
 
 
-def score_layer(in_channels: int, num_classes: int, zero: bool = True) -> nn.Conv2d:
+def score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:
     """A 1x1 convolution that starts at zero: Caffe's default, where a network declares no filler."""
     layer = nn.Conv2d(in_channels, num_classes, 1)
-    if zero:
-        nn.init.zeros_(layer.weight)
-        assert layer.bias is not None
-        nn.init.zeros_(layer.bias)
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
     return layer
 
 

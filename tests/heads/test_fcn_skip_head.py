@@ -199,14 +199,6 @@ def test_scores_start_at_zero_so_that_the_trunk_learns_from_the_second_step_on()
     assert not any(p.grad.any() for p in trunk.parameters())
 
 
-def test_scores_may_start_as_pytorch_starts_a_convolution():
-    torch.manual_seed(1)
-    trunk, head = build(8, zero_scores=False)
-    head(trunk(torch.randn(1, 3, 40, 50))).square().sum().backward()
-    assert all(p.any() for n, p in head.named_parameters() if n.startswith("score"))
-    assert all(p.grad.any() for n, p in trunk.named_parameters() if n.startswith("conv"))
-
-
 def test_at_once_scales_the_pools():
     torch.manual_seed(1)
     trunk, staged = build(8)
