@@ -93,6 +93,6 @@ def test_the_trainer_ends_with_its_starter(tmp_path):
         starter.kill()
         wait_until(lambda: has_ended(trainer), "the end of the trainer")
     run_dir = RunDir(tmp_path)
-    assert run_dir.status() == "stopped"
+    wait_until(lambda: run_dir.status() == "stopped", "the release of the lock")
     assert run_dir.events()[-1]["event"] == "interrupted"
     assert run_dir.latest_checkpoint() is not None
