@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+PEERS := .venv-peers
 # Threads that wait for work give up their core; by default they spin, and a busy machine crawls.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: run test lab lint notebooks bench lock
+.PHONY: run test lab lint notebooks bench peers lock
 
 run: $(READY)  ## every chapter at tiny scale, with a table and an HTML gallery
 	$(BIN)/fcnbook book --scale tiny --out runs/tiny
@@ -21,13 +22,22 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/codespell fcnbook data_scripts tests README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell --skip fcnbook/classes.json fcnbook data_scripts tests README.md CHANGELOG.md CONTRIBUTING.md
 
 notebooks: $(READY)  ## execute the committed notebooks again, in place
 	$(BIN)/python -m fcnbook.headless notebooks
 
 bench: $(READY)
 	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only
+
+peers: $(PEERS)/ready  ## our networks and pipelines against those of other projects
+	PYTHONPATH=. $(PEERS)/bin/python -m pytest -m peers -q -o console_output_style=classic tests/peers
+
+$(PEERS)/ready: $(READY) tests/peers/requirements.txt tests/peers/overrides.txt requirements.lock
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)
+	$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --constraint requirements.lock \
+		--override tests/peers/overrides.txt -r tests/peers/requirements.txt
+	touch $@
 
 lock: $(READY)  ## exact versions for all platforms
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate \

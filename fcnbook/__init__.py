@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fcnbook.inference import Prediction, predict
     from fcnbook.published import PUBLISHED
     from fcnbook.recipes import RECIPES, find_recipe, scaled
+    from fcnbook.weights import load_published
 
 _HOME = {
     "PUBLISHED": "published",
@@ -19,6 +20,7 @@ _HOME = {
     "Prediction": "inference",
     "build_segmenter": "build",
     "find_recipe": "recipes",
+    "load_published": "weights",
     "predict": "inference",
     "scaled": "recipes",
 }
@@ -29,6 +31,7 @@ __all__ = [
     "Prediction",
     "build_segmenter",
     "find_recipe",
+    "load_published",
     "predict",
     "scaled",
 ]

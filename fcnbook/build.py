@@ -5,26 +5,65 @@ Layer 5. Each function is one `match`, so "go to definition" leads from a spec t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import assert_never, cast
+from typing import Any, assert_never, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fcnbook.backbones import VGG16, ResNet
+from fcnbook.backbones import VGG16, CaffeNet, GoogLeNet, ResNet, TwoStreamVGG16
+from fcnbook.data._common import FolderDataset
+from fcnbook.data.ade20k import ADE20K
 from fcnbook.data.augment import TrainTransform
+from fcnbook.data.cache import CachedDataset, cache_folder
 from fcnbook.data.camvid import CamVid
+from fcnbook.data.cityscapes import Cityscapes
 from fcnbook.data.loader import TrainStream
+from fcnbook.data.nyud import NYUD
+from fcnbook.data.pascal_context import PascalContext, PascalContext59
+from fcnbook.data.siftflow import SiftFlow
 from fcnbook.data.streets import Split, Streets
+from fcnbook.data.voc import VOC
 from fcnbook.files import InputError
-from fcnbook.heads import FCNHead, FCNSkipHead
+from fcnbook.heads import (
+    ASPPHead,
+    EncHead,
+    FCNHead,
+    FCNSkipHead,
+    LateFusionHead,
+    PSPHead,
+    SemanticFPNHead,
+)
 from fcnbook.losses import inverse_sqrt_frequency_weights
-from fcnbook.recipe import BackboneSpec, FCNHeadSpec, FCNSkipHeadSpec, ModelSpec, Recipe, ResNetSpec, VGGSpec
+from fcnbook.necks import FPN, JPU
+from fcnbook.recipe import (
+    ASPPHeadSpec,
+    BackboneSpec,
+    CaffeNetSpec,
+    DataName,
+    DataSpec,
+    EncHeadSpec,
+    FCNHeadSpec,
+    FCNSkipHeadSpec,
+    FPNSpec,
+    GoogLeNetSpec,
+    JPUSpec,
+    ModelSpec,
+    NeckSpec,
+    OptimSpec,
+    PSPHeadSpec,
+    Recipe,
+    ResNetSpec,
+    SemanticFPNHeadSpec,
+    TwoStreamSpec,
+    VGGSpec,
+)
 from fcnbook.segmenter import Segmenter
-from fcnbook.types import Batch, SegmentationDataset
+from fcnbook.types import Batch, SegmentationDataset, StageInfo
 
+Backbone = VGG16 | TwoStreamVGG16 | CaffeNet | GoogLeNet | ResNet
 _SAMPLES_FOR_CLASS_WEIGHTS = 200
 
 
@@ -41,33 +80,86 @@ def build_segmenter(recipe: Recipe) -> Segmenter:
 def build_model(spec: ModelSpec, num_classes: int) -> Segmenter:
     """The network of a model spec with `num_classes` outputs."""
     backbone = build_backbone(spec.backbone)
-    decode_head: nn.Module
-    match spec.head:
-        case FCNHeadSpec():
-            decode_head = FCNHead(spec.head, backbone.stages, num_classes)
-        case FCNSkipHeadSpec():
-            if not (isinstance(backbone, VGG16) and isinstance(spec.backbone, VGGSpec)):
-                raise ValueError("FCNSkipHeadSpec is the head of a VGG trunk; a ResNet takes FCNHeadSpec")
-            decode_head = FCNSkipHead(
-                spec.head,
-                backbone.stages,
-                num_classes,
-                grids=backbone.grids,
-                batch_norm=spec.backbone.batch_norm,
-            )
-        case _:
-            assert_never(spec.head)
-    auxiliary_head = FCNHead(spec.aux_head, backbone.stages, num_classes) if spec.aux_head else None
-    return Segmenter(backbone, None, decode_head, auxiliary_head)
+    neck = build_neck(spec.neck, backbone.stages)
+    stages = backbone.stages if neck is None else neck.stages
+    decode_head = build_head(spec, backbone, stages, num_classes)
+    auxiliary_head = None
+    if spec.aux_head is not None:
+        auxiliary_head = FCNHead(spec.aux_head, stages, num_classes, spec.align_corners)
+    return Segmenter(backbone, neck, decode_head, auxiliary_head)
 
 
-def build_backbone(spec: BackboneSpec) -> VGG16 | ResNet:
+def build_backbone(spec: BackboneSpec) -> Backbone:
     """The backbone of a spec; its `.stages` tell the heads channels and strides."""
     match spec:
         case VGGSpec():
             return VGG16(spec)
+        case TwoStreamSpec():
+            return TwoStreamVGG16(spec)
+        case CaffeNetSpec():
+            return CaffeNet(spec)
+        case GoogLeNetSpec():
+            return GoogLeNet(spec)
         case ResNetSpec():
             return ResNet(spec)
+        case _:
+            assert_never(spec)
+
+
+def build_neck(spec: NeckSpec | None, stages: Mapping[str, StageInfo]) -> JPU | FPN | None:
+    """The neck of a spec, which reads the stages of a backbone; None without one."""
+    match spec:
+        case None:
+            return None
+        case JPUSpec():
+            return JPU(spec, stages)
+        case FPNSpec():
+            return FPN(spec, stages)
+        case _:
+            assert_never(spec)
+
+
+def build_head(
+    model: ModelSpec, backbone: Backbone, stages: Mapping[str, StageInfo], num_classes: int
+) -> nn.Module:
+    """The decode head of a model spec, which reads the stages of a neck or of the backbone."""
+    align_corners = model.align_corners
+    match model.head:
+        case FCNHeadSpec() as spec:
+            return FCNHead(spec, stages, num_classes, align_corners)
+        case PSPHeadSpec() as spec:
+            return PSPHead(spec, stages, num_classes, align_corners)
+        case ASPPHeadSpec() as spec:
+            return ASPPHead(spec, stages, num_classes, align_corners)
+        case EncHeadSpec() as spec:
+            return EncHead(spec, stages, num_classes, align_corners)
+        case SemanticFPNHeadSpec() as spec:
+            return SemanticFPNHead(spec, stages, num_classes, align_corners)
+        case FCNSkipHeadSpec() as spec:
+            if isinstance(backbone, ResNet):
+                raise ValueError(
+                    "FCNSkipHeadSpec is the head of the paper's trunks; a ResNet takes FCNHeadSpec"
+                )
+            kind = LateFusionHead if isinstance(backbone, TwoStreamVGG16) else FCNSkipHead
+            return kind(
+                spec,
+                stages,
+                num_classes,
+                grids=backbone.grids,
+                batch_norm=_has_batch_norm(model.backbone),
+            )
+        case _:
+            assert_never(model.head)
+
+
+def _has_batch_norm(spec: BackboneSpec) -> bool:
+    match spec:
+        case VGGSpec() | CaffeNetSpec() | GoogLeNetSpec():
+            return spec.batch_norm
+        case TwoStreamSpec():
+            return spec.stream.batch_norm
+        case ResNetSpec():
+            return True
         case _:
             assert_never(spec)
 
@@ -78,47 +170,130 @@ def build_dataset(recipe: Recipe, split: str, data_root: str | Path | None = Non
     Args:
         recipe: says which data set.
         split: "train", "val" or "test", as the data set names them.
-        data_root: folder of the data set itself; by default `data/<name>`. Streets needs none.
+        data_root: folder of the data set itself; by default `default_root`. Streets needs none.
 
     Raises:
         InputError: the data is missing or damaged; the message says what to do.
     """
     data = recipe.data
+    root = default_root(data.name) if data_root is None else Path(data_root)
     match data.name:
         case "streets":
             if data.scene_size is None or data.num_scenes is None:
                 raise InputError("A recipe on Streets needs scene_size and num_scenes in its DataSpec.")
-            num_scenes = data.num_scenes[0 if split == data.train_split else 1]
-            return Streets(cast(Split, split), size=data.scene_size, num_scenes=num_scenes)
+            return Streets(
+                cast(Split, split),
+                size=data.scene_size,
+                num_scenes=data.num_scenes[0 if split == data.train_split else 1],
+                inputs=data.inputs,
+                geometry=_needs_geometry(recipe.model),
+            )
         case "camvid":
             # Decoding one of its pictures takes as long as a step of a tiny network; all of them fit in memory.
-            return CamVid(data_root or Path("data") / data.name, split, cache=True)
+            return CamVid(root, split, cache=True)
+        case _:
+            dataset = build_folder_dataset(data, split, root)
+            folder = cache_folder(root, data, split)
+            return CachedDataset(dataset, folder) if folder.is_dir() else dataset
+
+
+def default_root(name: DataName) -> Path:
+    """Where a data set is looked for unless its folder is given; protocols on the same files share one."""
+    shared: dict[DataName, DataName] = {"voc11": "voc12aug", "pascal_context_59": "pascal_context"}
+    return Path("data") / shared.get(name, name)
+
+
+def build_folder_dataset(data: DataSpec, split: str, root: Path) -> FolderDataset | CamVid:
+    """One split of a data set on disk, read from its own files.
+
+    Raises:
+        InputError: the data is missing or damaged; the message says what to do.
+        ValueError: the data set is generated, not on disk.
+    """
+    match data.name:
+        case "camvid":
+            return CamVid(root, split)
+        case "cityscapes":
+            return Cityscapes(root, split)
+        case "ade20k":
+            return ADE20K(root, split)
+        case "voc12aug" | "voc11":
+            return VOC(root, split)
+        case "pascal_context":
+            return PascalContext(root, split)
+        case "pascal_context_59":
+            return PascalContext59(root, split)
+        case "nyud":
+            return NYUD(root, split, data.inputs)
+        case "siftflow":
+            return SiftFlow(root, split)
+        case "streets":
+            raise ValueError("Streets is generated; there are no files to read")
         case _:
             assert_never(data.name)
+
+
+def _needs_geometry(model: ModelSpec) -> bool:
+    return isinstance(model.head, FCNSkipHeadSpec) and model.head.geometric_classes is not None
 
 
 def build_train_stream(
     recipe: Recipe, dataset: SegmentationDataset, *, seed: int, start_step: int = 0, workers: int = 0
 ) -> Iterable[Batch]:
-    """Batches from `start_step` to the last step: a pure function of recipe, data, seed and step."""
+    """Batches from `start_step` to the last step, `recipe.accumulation` a step.
+
+    A pure function of recipe, data, seed and step.
+
+    Raises:
+        ValueError: the batch cannot be divided into that many.
+    """
+    passes = recipe.accumulation
+    if recipe.batch_size % passes:
+        raise ValueError(
+            f"batch_size {recipe.batch_size} cannot be divided into {passes} passes (accumulation)"
+        )
     return TrainStream(
         dataset,
         TrainTransform(recipe.augment, recipe.data.mean),
-        batch_size=recipe.batch_size,
+        batch_size=recipe.batch_size // passes,
         seed=seed,
-        start_step=start_step,
-        num_steps=recipe.schedule.num_steps,
+        start_step=start_step * passes,
+        num_steps=recipe.schedule.num_steps * passes,
         workers=workers,
+        order=recipe.data.order,
     )
 
 
 def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser over all trainable parameters, biases and batch norm included."""
+    """The optimiser over all trainable parameters, biases and batch norm included.
+
+    Parameters that learn at another rate have a group of their own, whose "lr_mult" the training loop multiplies with
+    the rate of the schedule.
+    """
     spec = recipe.optim
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = parameter_groups(spec, model)
     if spec.name == "sgd":
-        return torch.optim.SGD(parameters, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
-    return torch.optim.AdamW(parameters, lr=spec.lr, weight_decay=spec.weight_decay)
+        return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
+    return torch.optim.AdamW(groups, lr=spec.lr, weight_decay=spec.weight_decay)
+
+
+def parameter_groups(spec: OptimSpec, model: nn.Module) -> list[dict[str, Any]]:
+    """Trainable parameters by factor of the rate and weight decay, in the order of the network."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        lr_mult = spec.backbone_lr_mult if name.startswith("backbone.") else 1.0
+        decay = spec.weight_decay
+        if name.endswith(".bias") and (
+            spec.bias_rule == "all" or (spec.bias_rule == "score" and "score_" in name)
+        ):
+            lr_mult, decay = 2.0 * lr_mult, 0.0
+        groups.setdefault((lr_mult, decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr_mult": lr_mult, "weight_decay": decay}
+        for (lr_mult, decay), parameters in groups.items()
+    ]
 
 
 def build_class_weights(recipe: Recipe, dataset: SegmentationDataset) -> Tensor | None:

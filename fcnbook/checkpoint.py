@@ -9,12 +9,13 @@ from __future__ import annotations
 import io
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fcnbook.files import InputError, flush_folder, write_atomic
 
@@ -52,8 +53,7 @@ def save_checkpoint(
     shutil.rmtree(writing, ignore_errors=True)
     try:
         writing.mkdir(parents=True)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        write_atomic(writing / WEIGHTS_FILE, safetensors.torch.save(weights, metadata))
+        save_weights(writing, model, metadata)
         write_atomic(writing / STATE_FILE, _to_bytes(_training_state(step, optimizer, scaler)))
         os.rename(writing, final)
         flush_folder(folder)
@@ -64,6 +64,14 @@ def save_checkpoint(
         if other != final:
             shutil.rmtree(other, ignore_errors=True)
     return final
+
+
+def save_weights(folder: Path, model: nn.Module, metadata: dict[str, str]) -> Path:
+    """Write the state dict of `model` into `folder`, all of it or nothing; the path of the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomic(folder / WEIGHTS_FILE, safetensors.torch.save(weights, metadata))
+    return folder / WEIGHTS_FILE
 
 
 def _training_state(
@@ -126,6 +134,20 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         weights = safetensors.torch.load_file(file)
     except Exception as error:  # the Rust side raises its own type
         raise InputError(f"{file} is not a readable safetensors file ({error}).") from error
+    load_strictly(model, weights, str(file))
+
+
+def load_strictly(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
+    """Load a state dict that has exactly the names and shapes of the network, in place.
+
+    Args:
+        model: the network.
+        weights: by name.
+        name: what an error message calls the weights: a file.
+
+    Raises:
+        InputError: names or shapes differ; the message lists up to eight.
+    """
     expected = model.state_dict()
     problems = [f"missing {name}" for name in expected.keys() - weights.keys()]
     problems += [f"left over {name}" for name in weights.keys() - expected.keys()]
@@ -138,5 +160,5 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         shown = "; ".join(sorted(problems)[:8]) + (
             f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
         )
-        raise InputError(f"{file} does not fit this network: {shown}.")
+        raise InputError(f"{name} does not fit this network: {shown}.")
     model.load_state_dict(weights)

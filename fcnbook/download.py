@@ -28,7 +28,13 @@ _CHUNK = 1 << 14
 
 
 def fetch(
-    urls: Sequence[str], dest: Path, sha256: str | None, *, attempts: int = ATTEMPTS, timeout_s: float = 30.0
+    urls: Sequence[str],
+    dest: Path,
+    checksum: str | None,
+    *,
+    cookies: Any = None,
+    attempts: int = ATTEMPTS,
+    timeout_s: float = 30.0,
 ) -> Path:
     """Path of the downloaded file; returns at once when it is there already and has the right checksum.
 
@@ -38,8 +44,9 @@ def fetch(
     Args:
         urls: mirrors of one file, tried in this order.
         dest: final file name; its folder is made.
-        sha256: hex digits that the file must have; None when its publisher gives none, and the caller checks the
-            contents in another way.
+        checksum: SHA-256 in hex digits, or another one as "md5:..." or "sha1:..."; None when its publisher gives none,
+            and the caller checks the contents in another way.
+        cookies: of a `requests.Session` that has logged in, where the publisher asks for that.
         attempts: tries for each mirror.
         timeout_s: longest silence of a server, in seconds.
 
@@ -57,10 +64,10 @@ def fetch(
         try:
             pooch.retrieve(
                 url,
-                sha256,
+                checksum,
                 fname=dest.name,
                 path=dest.parent,
-                downloader=_Resuming(part, attempts, timeout_s),
+                downloader=_Resuming(part, attempts, timeout_s, cookies),
             )
         except _Refused as refused:
             problems.append(f"{url}: {refused}")
@@ -84,8 +91,8 @@ class _Refused(Exception):
 class _Resuming:
     """A pooch downloader that continues a partial file with an HTTP range request."""
 
-    def __init__(self, part: Path, attempts: int, timeout_s: float) -> None:
-        self.part, self.attempts, self.timeout_s = part, attempts, timeout_s
+    def __init__(self, part: Path, attempts: int, timeout_s: float, cookies: Any) -> None:
+        self.part, self.attempts, self.timeout_s, self.cookies = part, attempts, timeout_s, cookies
 
     def __call__(self, url: str, output_file: str, pooch: Any) -> None:
         import requests
@@ -108,7 +115,11 @@ class _Resuming:
         # identity: a length and an offset count bytes of the file, not of a compressed transfer.
         headers = {"Range": f"bytes={have}-"} if have else {}
         with requests.get(
-            url, headers={"Accept-Encoding": "identity", **headers}, stream=True, timeout=self.timeout_s
+            url,
+            headers={"Accept-Encoding": "identity", **headers},
+            cookies=self.cookies,
+            stream=True,
+            timeout=self.timeout_s,
         ) as response:
             if response.status_code == 416:  # nothing is left to send, or the part is no part of this file
                 if response.headers.get("Content-Range") == f"bytes */{have}":

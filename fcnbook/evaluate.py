@@ -1,4 +1,4 @@
-"""Model and data set -> one confusion matrix, at the size of the labels, in constant memory.
+"""Model and data set -> one confusion matrix, at the size that the protocol scores at, in constant memory.
 
 Layer 6. Taught in notebook 01.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,11 @@ from torch import Tensor, nn
 from fcnbook.files import InputError
 from fcnbook.inference import NonFiniteLogitsError, argmax_classes, evaluation_mode, segment_together
 from fcnbook.metrics import confusion_matrix
-from fcnbook.recipe import Recipe
+from fcnbook.recipe import EvalSpec, Recipe, Size
 from fcnbook.types import Sample, SegmentationDataset
 
 OnSample = Callable[[int, Sample, np.ndarray], None]
-"""Called with the index, the sample and its (H, W) uint8 prediction."""
+"""Called with the index, the sample and its (H, W) uint8 prediction; both have the size that is scored."""
 
 _MOST_PICTURES = 8
 _MOST_LOGITS = 2**23
@@ -60,10 +61,11 @@ def evaluate(
     total = torch.zeros(num_classes, num_classes, dtype=torch.int64)
     index = 0
     with evaluation_mode(model):
-        for group in _groups_of_one_size(dataset, limit, num_classes):
+        for group in _groups_of_one_size(dataset, limit, recipe):
             preds = _predict(model, group, recipe)
             total = total.to(preds.device)
-            for sample, pred in zip(group, preds, strict=True):
+            for original, pred in zip(group, preds, strict=True):
+                sample = _at_size(original, recipe.evaluation.score_size)
                 total += _count(sample, pred, num_classes)
                 if on_sample is not None:
                     on_sample(index, sample, pred.cpu().numpy())
@@ -72,7 +74,7 @@ def evaluate(
 
 
 def _groups_of_one_size(
-    dataset: SegmentationDataset, limit: int | None, num_classes: int
+    dataset: SegmentationDataset, limit: int | None, recipe: Recipe
 ) -> Iterator[list[Sample]]:
     """The samples in order; neighbours of equal size together, as long as they are small."""
     group: list[Sample] = []
@@ -83,13 +85,38 @@ def _groups_of_one_size(
                 f"{sample.name}: the picture is {_size(sample.image)}, its labels are {_size(sample.labels)}. "
                 "They must have one size; check which of the two files was resized."
             )
-        most = min(_MOST_PICTURES, _MOST_LOGITS // (num_classes * sample.labels.size))
+        if sample.image.shape[2] != len(recipe.data.mean):
+            raise InputError(
+                f"{sample.name}: the picture has {sample.image.shape[2]} channels, but the recipe has a mean for "
+                f"{len(recipe.data.mean)}. Check `inputs` and `mean` of its DataSpec."
+            )
+        pixels = _largest_area(sample.labels.shape, recipe.evaluation)
+        most = min(_MOST_PICTURES, _MOST_LOGITS // (recipe.data.num_classes * pixels))
         if group and (len(group) >= most or group[0].labels.shape != sample.labels.shape):
             yield group
             group = []
         group.append(sample)
     if group:
         yield group
+
+
+def _largest_area(size: Size, spec: EvalSpec) -> int:
+    """Pixels of the largest logits that one picture of `size` is resized to."""
+    padded = tuple(map(max, size, spec.pad_to)) if spec.pad_to else size
+    scored = spec.score_size or size
+    return max(padded[0] * padded[1], scored[0] * scored[1])
+
+
+def _at_size(sample: Sample, size: Size | None) -> Sample:
+    """The sample with picture (bilinear) and labels (nearest neighbour) of `size`; None leaves it alone."""
+    if size is None or sample.labels.shape == size:
+        return sample
+    image = cv2.resize(sample.image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    labels = cv2.resize(sample.labels, size[::-1], interpolation=cv2.INTER_NEAREST)
+    geometry = sample.geometry
+    if geometry is not None:
+        geometry = cv2.resize(geometry, size[::-1], interpolation=cv2.INTER_NEAREST)
+    return Sample(image, labels, sample.name, geometry)
 
 
 def _size(picture: np.ndarray) -> str:

@@ -36,6 +36,9 @@ def read_image(path: PathLike) -> np.ndarray:
     import numpy as np
     from PIL import ImageOps
 
+    plain = _plain_png(path)
+    if plain is not None:
+        return plain
     picture = _decoded(path)
     ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips instead of scaling
@@ -46,6 +49,27 @@ def read_image(path: PathLike) -> np.ndarray:
             f"{path} holds floating point numbers, whose range is unknown; save it as 8-bit RGB."
         )
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_RGB_8_BITS = b"\x08\x02"
+"""Bit depth and colour type, at byte 24 of a PNG."""
+
+
+def _plain_png(path: PathLike) -> np.ndarray | None:
+    """The picture, if it is an undamaged PNG of 8-bit RGB without EXIF entry; OpenCV takes two thirds of the time."""
+    import cv2
+    import numpy as np
+
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError:
+        return None  # `_decoded` says why
+    if data[:8] != _PNG_SIGNATURE or data[24:26] != _RGB_8_BITS or b"eXIf" in data:
+        return None
+    picture: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    return picture
 
 
 def read_labels(path: PathLike) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""uint8 pictures -> logits at the pictures' own size -> `Prediction`: the one path from pixels to masks.
+"""Pictures -> logits at the pictures' own size -> `Prediction`: the one path from pixels to masks.
 
 Layer 4. Taught in notebooks 01 and 02. Training, evaluation and `predict` all come through here, so that a score never
 depends on who took it. The protocol of a score is its `EvalSpec`; mmsegmentation 0.x, which measured most
@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fcnbook.draw import colorize, overlay, png_bytes
 from fcnbook.files import InputError, read_image, write_atomic
@@ -49,16 +50,16 @@ def normalize(
     0 is the mean colour. Padding is zeroed here, after the division, because no uint8 value has this colour.
 
     Args:
-        images: (N, 3, H, W) uint8 RGB, on the device that is to do the work.
+        images: (N, C, H, W) uint8 or float32, RGB first, on the device that is to do the work.
         mean: of each channel, on the 0 to 255 scale.
         std: the same.
         windows: (N, 4) int64, one `Window` a picture; None when there is no padding.
 
     Returns:
-        (N, 3, H, W) float32 on the device of the images; floating point images keep their precision.
+        (N, C, H, W) float32 on the device of the images; floating point images keep their precision.
     """
     images = images if images.is_floating_point() else images.float()
-    mean_colour, spread = (images.new_tensor(numbers).view(3, 1, 1) for numbers in (mean, std))
+    mean_colour, spread = (images.new_tensor(numbers).view(-1, 1, 1) for numbers in (mean, std))
     normalized = (images - mean_colour) / spread
     if windows is None:
         return normalized
@@ -76,11 +77,21 @@ def _network_size(height: int, width: int, spec: EvalSpec, ratio: float) -> Size
     return fitted_size((height, width), (int(fit[0] * ratio), int(fit[1] * ratio)))
 
 
-def _stack(images: Sequence[np.ndarray], size: Size, like: Tensor) -> Tensor:
-    """The pictures as (N, 3, h, w) uint8 on the device of `like`, resized by OpenCV on uint8 as mmsegmentation does."""
+def _stack(images: Sequence[np.ndarray], size: Size, spec: EvalSpec, like: Tensor) -> Tensor:
+    """The pictures as (N, C, h, w) on the device of `like`, resized by OpenCV; on uint8 as mmsegmentation does."""
     if images[0].shape[:2] != size:
+        if spec.interpolation == "float":
+            images = [image.astype(np.float32) for image in images]
         images = [cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR) for image in images]
     return torch.from_numpy(np.stack(images)).to(like.device).permute(0, 3, 1, 2).contiguous()
+
+
+def _padded(pictures: Tensor, size: Size | None) -> Tensor:
+    """(N, C, H, W) with black at the right and bottom, as far as they are smaller than `size`."""
+    height, width = pictures.shape[-2:]
+    if size is None or (height >= size[0] and width >= size[1]):
+        return pictures
+    return F.pad(pictures, (0, max(size[1] - width, 0), 0, max(size[0] - height, 0)))
 
 
 # Logits out
@@ -89,26 +100,29 @@ def _stack(images: Sequence[np.ndarray], size: Size, like: Tensor) -> Tensor:
 def segment(
     model: nn.Module, image: np.ndarray | Tensor, spec: EvalSpec, data: DataSpec, *, align_corners: bool
 ) -> Tensor:
-    """What the network says of every pixel of one picture, at the picture's own size.
+    """What the network says of every pixel of one picture, at the picture's own size or at `spec.score_size`.
 
     Args:
-        model: takes (N, 3, h, w) normalised pictures, returns `SegLogits`. Used in the mode that it is in.
-        image: (H, W, 3) uint8 RGB.
-        spec: resizing, windows, scales and flip.
-        data: mean and standard deviation of the colours.
+        model: takes (N, C, h, w) normalised pictures, returns `SegLogits`. Used in the mode that it is in.
+        image: (H, W, 3) uint8 RGB, or the C channels of `data.inputs`; float32 where one of them is depth.
+        spec: resizing, padding, windows, precision, scales and flip.
+        data: channels, mean and standard deviation of the pictures.
         align_corners: of every resize of logits; `ModelSpec.align_corners`.
 
     Returns:
         (K, H, W) on the device of the model, without gradient: logits of a single pass; with several scales or
-        flip the mean of the passes' softmax probabilities. The argmax is the prediction either way.
+        flip the mean of the passes' softmax probabilities. The argmax is the prediction either way. What the
+        network says of padding is cut off: the labels are void there, so no score can depend on it.
 
     Raises:
-        TypeError, ValueError: the picture is not (H, W, 3) uint8.
+        TypeError, ValueError: the picture has other channels, or values of another type.
         NonFiniteLogitsError: the network returned nan or infinity.
 
-    Source: mmsegmentation 0.x, `EncoderDecoder.inference` and `aug_test`; recipes of the tables, section 3.
+    Source: mmsegmentation 0.x, `EncoderDecoder.inference` and `aug_test`; pytorch-auto-drive for padding and
+    `score_size`; recipes of the tables, sections 3, 5 and 6.
     """
-    return segment_together(model, [_checked_image(image)], spec, data, align_corners=align_corners)[0]
+    picture = _checked_image(image, len(data.mean), data.inputs == "color_depth")
+    return segment_together(model, [picture], spec, data, align_corners=align_corners)[0]
 
 
 @torch.no_grad()
@@ -118,16 +132,16 @@ def segment_together(
     """`segment` of several pictures of one size in one pass: (N, K, H, W)."""
     parameter = next(model.parameters())
     height, width = images[0].shape[:2]
+    out_size = spec.score_size or (height, width)
     passes = [(ratio, flip) for ratio in spec.scales for flip in ((False, True) if spec.flip else (False,))]
     mean: Tensor | None = None
     for ratio, flip in passes:
-        pictures = _stack(images, _network_size(height, width, spec, ratio), parameter)
-        inputs = normalize(pictures.flip(-1) if flip else pictures, data.mean, data.std).to(parameter.dtype)
-        if spec.window is None or spec.window_stride is None:
-            logits = _whole_logits(model, inputs, align_corners)
-        else:
-            logits = _sliding_logits(model, inputs, spec.window, spec.window_stride, align_corners)
-        logits = _resized(logits, (height, width), align_corners)
+        size = _network_size(height, width, spec, ratio)
+        pictures = _stack(images, size, spec, parameter)
+        pictures = _padded(pictures.flip(-1) if flip else pictures, spec.pad_to)
+        inputs = normalize(pictures, data.mean, data.std).to(parameter.dtype)
+        with _autocast(spec, parameter.device):
+            logits = _logits_of_size(model, inputs, size, out_size, spec, align_corners)
         if len(passes) == 1:
             return logits.flip(-1) if flip else logits
         probs = logits.softmax(1)
@@ -137,8 +151,31 @@ def segment_together(
     return mean
 
 
-def _whole_logits(model: nn.Module, inputs: Tensor, align_corners: bool) -> Tensor:
-    """(N, K, h, w): the logits at the size of the network's input."""
+def _autocast(spec: EvalSpec, device: torch.device) -> AbstractContextManager[object]:
+    """Mixed precision where the protocol asks for it and the device is a GPU; no published test ran on a CPU."""
+    if spec.precision == "fp16" and device.type == "cuda":
+        return torch.autocast("cuda", torch.float16)
+    return nullcontext()
+
+
+def _logits_of_size(
+    model: nn.Module, inputs: Tensor, size: Size, out_size: Size, spec: EvalSpec, align_corners: bool
+) -> Tensor:
+    """(N, K, *out_size): the logits of the part of the inputs, the first `size` pixels, that is no padding."""
+    input_size = (inputs.shape[-2], inputs.shape[-1])
+    if spec.window is not None and spec.window_stride is not None:
+        logits = _sliding_logits(model, inputs, spec.window, spec.window_stride, align_corners)
+    else:
+        # Padding can be cut off only where a logit is a pixel of the input.
+        once = spec.resizes == "once" and input_size == size
+        logits = _whole_logits(model, inputs, out_size if once else input_size, align_corners)
+        if once:
+            return logits
+    return _resized(_crop(logits, Window(0, 0, *size)), out_size, align_corners)
+
+
+def _whole_logits(model: nn.Module, inputs: Tensor, size: Size, align_corners: bool) -> Tensor:
+    """(N, K, *size): the logits of the whole input, resized."""
     output: SegLogits = model(inputs)
     logits = output.main
     if logits.dtype in (torch.float16, torch.bfloat16):
@@ -150,7 +187,7 @@ def _whole_logits(model: nn.Module, inputs: Tensor, align_corners: bool) -> Tens
             "come from a training that diverged, or were damaged: take an earlier checkpoint, or train again with "
             "a lower learning rate."
         )
-    return _resized(logits, (inputs.shape[-2], inputs.shape[-1]), align_corners)
+    return _resized(logits, size, align_corners)
 
 
 def _resized(logits: Tensor, size: Size, align_corners: bool) -> Tensor:
@@ -186,7 +223,7 @@ def _sliding_logits(
     for start in range(0, len(windows), at_once):
         some = windows[start : start + at_once]
         crops = torch.cat([_crop(inputs, window) for window in some])
-        logits = _whole_logits(model, crops, align_corners)
+        logits = _whole_logits(model, crops, (some[0].height, some[0].width), align_corners)
         if total is None:
             total = logits.new_zeros(len(inputs), logits.shape[1], height, width)
         for where, part in zip(some, torch.split(logits, len(inputs)), strict=True):
@@ -280,14 +317,15 @@ class Prediction:
 def predict(model: nn.Module, image: np.ndarray | Tensor | str | os.PathLike[str]) -> Prediction:
     """The classes of every pixel of one picture, by the test protocol of the recipe that the model carries.
 
-    The model keeps its mode: one that was training goes on training.
+    Always at the picture's own size, whatever size the recipe is scored at. The model keeps its mode: one that was
+    training goes on training.
 
     Args:
         model: made by `fcnbook.build_segmenter`, which sets `model.recipe`.
         image: (H, W, 3) uint8 RGB, or the path of a picture. OpenCV reads BGR: `image[:, :, ::-1]` turns it.
 
     Raises:
-        TypeError: the model carries no recipe, or the picture is not uint8.
+        TypeError: the model carries no recipe or reads more than colour, or the picture is not uint8.
         ValueError: the picture has another shape.
         InputError: the file cannot be read, or the network returned nan or infinity.
     """
@@ -297,11 +335,15 @@ def predict(model: nn.Module, image: np.ndarray | Tensor | str | os.PathLike[str
             "predict needs a model that carries its recipe, for colours and test protocol. Build it with "
             "fcnbook.build_segmenter(recipe), or set model.recipe."
         )
-    picture = _checked_image(read_image(image) if isinstance(image, (str, os.PathLike)) else image)
-    with evaluation_mode(model):
-        logits = segment(
-            model, picture, recipe.evaluation, recipe.data, align_corners=recipe.model.align_corners
+    if recipe.data.inputs != "color":
+        raise TypeError(
+            f"predict takes colour pictures, and this network reads {recipe.data.inputs!r}, {len(recipe.data.mean)} "
+            "channels. Give them to fcnbook.inference.segment."
         )
+    picture = _checked_image(read_image(image) if isinstance(image, (str, os.PathLike)) else image)
+    protocol = replace(recipe.evaluation, score_size=None)
+    with evaluation_mode(model):
+        logits = segment(model, picture, protocol, recipe.data, align_corners=recipe.model.align_corners)
     label_set = LABELS[recipe.data.name]
     return Prediction(
         image=picture,
@@ -311,20 +353,22 @@ def predict(model: nn.Module, image: np.ndarray | Tensor | str | os.PathLike[str
     )
 
 
-def _checked_image(image: np.ndarray | Tensor) -> np.ndarray:
-    """The picture as an array, once it is (H, W, 3) uint8 with at least one pixel."""
+def _checked_image(image: np.ndarray | Tensor, channels: int = 3, depth: bool = False) -> np.ndarray:
+    """The picture as an array, once it is (H, W, channels) uint8, float32 with depth, with at least one pixel."""
     if isinstance(image, Tensor):
         image = image.cpu().numpy()
     if not isinstance(image, np.ndarray):
         raise TypeError(
-            f"a picture is an (H, W, 3) uint8 array or a path, got {type(image).__name__}. "
+            f"a picture is an (H, W, {channels}) array or a path, got {type(image).__name__}. "
             'A PIL picture becomes one by np.asarray(picture.convert("RGB")).'
         )
-    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(
-            f"a picture has the shape (height, width, 3), RGB, got {image.shape}.{_shape_hint(image)}"
-        )
-    if image.dtype != np.uint8:
+    if image.ndim != 3 or image.shape[2] != channels or image.size == 0:
+        expected = "3), RGB" if channels == 3 else f"{channels})"
+        hint = _shape_hint(image) if channels == 3 else ""
+        raise ValueError(f"a picture has the shape (height, width, {expected}, got {image.shape}.{hint}")
+    if depth and image.dtype != np.float32:
+        raise TypeError(f"a picture with depth is float32, RGB on the 0 to 255 scale, got {image.dtype}.")
+    if not depth and image.dtype != np.uint8:
         raise TypeError(
             f"a picture is uint8 with values 0 to 255, got {image.dtype}. Pass it as it was read; it is "
             "normalised here."

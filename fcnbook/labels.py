@@ -3,6 +3,8 @@
 Layer 0. Taught in notebook 00. One rule holds everywhere: 255 means "no class applies", 0 to K-1 are the classes.
 """
 
+import importlib.resources
+import json
 from typing import NamedTuple
 
 IGNORE_INDEX = 255
@@ -55,4 +57,28 @@ CAMVID = _label_set(
 )
 """SegNet's 11 classes of CamVid, in its order and colours; 11 in the files is void."""
 
-LABELS: dict[str, LabelSet] = {"streets": STREETS, "camvid": CAMVID}
+GEOMETRY = _label_set(sky=(70, 130, 180), horizontal=(128, 64, 128), vertical=(70, 70, 70))
+"""SIFT Flow's second set of classes, and those of `Sample.geometry`."""
+
+_TABLE = {
+    "cityscapes": "cityscapes",
+    "ade20k": "ade20k",
+    "voc12aug": "voc2012",
+    "voc11": "voc2012",
+    "pascal_context": "pascal_context",
+    "pascal_context_59": "pascal_context_59",
+    "nyud": "nyudv2_40",
+    "siftflow": "sift_flow",
+}
+"""Data set in recipes -> entry of classes.json, which names the source of each list."""
+
+
+def _published_label_sets() -> dict[str, LabelSet]:
+    entries = json.loads(importlib.resources.files("fcnbook").joinpath("classes.json").read_text("utf-8"))
+    return {
+        name: LabelSet(tuple(entries[key]["classes"]), tuple(map(tuple, entries[key]["palette"])))
+        for name, key in _TABLE.items()
+    }
+
+
+LABELS: dict[str, LabelSet] = {"streets": STREETS, "camvid": CAMVID, **_published_label_sets()}

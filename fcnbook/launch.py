@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import fcnbook
@@ -147,6 +148,7 @@ def start(
     seed: int = 0,
     execution: Execution | None = None,
     ms_flip: bool = False,
+    init: Sequence[str | os.PathLike[str]] = (),
 ) -> RunHandle:
     """A trainer at work on the run folder: a new one, or the one that is alive there already.
 
@@ -160,6 +162,7 @@ def start(
         seed: of weights, data order and augmentation.
         execution: how to run; by default one process on the best device.
         ms_flip: score with several scales and mirrored pictures too.
+        init: files or run folders to take the start weights from, in place of those that the recipe names.
 
     Raises:
         InputError: a trainer is at work there on another recipe or seed.
@@ -179,6 +182,7 @@ def start(
         "data_root": None if data_root is None else os.fspath(data_root),
         "execution": dataclasses.asdict(execution or Execution()),
         "ms_flip": ms_flip,
+        "init": [os.fspath(path) for path in init],
     }
     write_json(run_dir.request_file, request)
     handle = _spawn(run_dir)

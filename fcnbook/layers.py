@@ -5,6 +5,7 @@ Layer 1. Taught in notebooks 02 (bilinear transposed convolutions, crop offsets)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,30 +15,120 @@ from torch.nn import functional as F
 from fcnbook.recipe import Size
 
 
-class ConvBNReLU(nn.Module):
-    """Convolution without bias, batch norm, ReLU; stride 1, and the padding that keeps the size.
+class ConvBN(nn.Module):
+    """Convolution without bias and batch norm; stride 1, and the padding that keeps the size.
 
     Args:
         in_channels: channels read.
         out_channels: channels written.
         kernel_size: odd.
         dilation: distance between the taps of the kernel, in cells.
+        groups: of channels; with as many as channels each is convolved on its own.
 
     Source: mmsegmentation's unit of the same make; its attribute names `conv` and `bn` are in every published
     file.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1, groups: int = 1
+    ) -> None:
         super().__init__()
-        padding = dilation * (kernel_size // 2)
         self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False
+            in_channels,
+            out_channels,
+            kernel_size,
+            padding=dilation * (kernel_size // 2),
+            dilation=dilation,
+            groups=groups,
+            bias=False,
         )
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H, W)."""
-        return F.relu(self.bn(self.conv(x)), inplace=True)
+        out: Tensor = self.bn(self.conv(x))
+        return out
+
+
+class ConvBNReLU(ConvBN):
+    """The same followed by ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H, W), nothing negative."""
+        return F.relu(super().forward(x), inplace=True)
+
+
+class SeparableConv(nn.Module):
+    """A 3x3 convolution in two steps: each channel over space on its own, then 1x1 over the channels.
+
+    With i input and o output channels it has i * (9 + o) weights, where the full kernel has i * 9 * o.
+    There is no ReLU between the steps.
+
+    Args:
+        in_channels: channels read.
+        out_channels: channels written.
+        dilation: of the first step.
+
+    Source: mmsegmentation's unit of the same make, whose attribute names it carries.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.depthwise_conv = ConvBN(in_channels, in_channels, dilation=dilation, groups=in_channels)
+        self.pointwise_conv = ConvBNReLU(in_channels, out_channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H, W)."""
+        out: Tensor = self.pointwise_conv(self.depthwise_conv(x))
+        return out
+
+
+class PyramidAverage(nn.Module):
+    """Averages of a map over square grids: what one `nn.AdaptiveAvgPool2d` a grid returns, from one pass.
+
+    A grid of k x k cells averages each cell's rows and then its columns, and both are matrix products. The
+    matrices of all grids are stacked, so that the large map is read once, and its gradient written once.
+    Unlike the gradient of adaptive pooling on CUDA, that of a matrix product is the same in every run. The
+    map is multiplied as it lies in memory, channels last or not; the layer has neither parameters nor buffers.
+
+    In half precision the weights are rounded like the values, so a cell's average is off by up to 2^-8 of
+    itself in bfloat16 and 2^-11 in float16.
+
+    Args:
+        sizes: cells a side of each grid.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = list(sizes)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, C, H, W) -> a map (N, C, k, k) for each grid; H and W may be smaller than k."""
+        rows = [averaging_matrix(x.shape[2], k, x) for k in self.sizes]
+        columns = [averaging_matrix(x.shape[3], k, x) for k in self.sizes]
+        if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+            x = x.permute(0, 2, 3, 1)  # (N, H, W, C), whose memory is in order
+            strips = (torch.cat(rows) @ x.flatten(2)).unflatten(2, x.shape[2:]).split(self.sizes, dim=1)
+            return [(m @ strip).permute(0, 3, 1, 2) for m, strip in zip(columns, strips, strict=True)]
+        strips = (x @ torch.cat(columns).T).split(self.sizes, dim=3)
+        return [m @ strip for m, strip in zip(rows, strips, strict=True)]
+
+    def extra_repr(self) -> str:
+        """What `print(module)` shows."""
+        return f"{self.sizes}"
+
+
+def averaging_matrix(length: int, cells: int, like: Tensor) -> Tensor:
+    """(cells, length) weights that turn a line of values into averages, with the device and type of `like`.
+
+    Cell i covers the values from floor(i * length / cells) up to ceil((i + 1) * length / cells); neighbours
+    share one where the length is no multiple, and there are never too few values. Source: PyTorch's adaptive
+    pooling.
+    """
+    cell, value = torch.arange(cells, device=like.device), torch.arange(length, device=like.device)
+    start, end = cell * length // cells, ((cell + 1) * length + cells - 1) // cells
+    inside = (value >= start[:, None]) & (value < end[:, None])
+    return inside.to(like.dtype) / (end - start)[:, None].to(like.dtype)
 
 
 def resize(x: Tensor, size: Size | torch.Size, align_corners: bool) -> Tensor:

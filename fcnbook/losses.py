@@ -22,32 +22,46 @@ def segmentation_loss(
     *,
     align_corners: bool,
     class_weights: Tensor | None = None,
+    geometry: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross-entropy of the main logits plus `spec.aux_weight` times that of the auxiliary ones.
+    """Cross-entropy of the main logits, plus the weighted losses of the other logits that there are.
 
     Logits are resized to the labels, never labels to the logits: subsampling the labels loses thin objects.
 
     Args:
-        logits: main and perhaps auxiliary logits, at any resolution.
+        logits: main logits, and perhaps auxiliary, scene and geometric ones, at any resolution.
         labels: (N, H, W) uint8 or int64 class ids, 255 where no class applies.
-        spec: averaging and weight of the auxiliary loss.
+        spec: averaging, and weights of the auxiliary and the scene loss; the geometric one has weight 1.
         align_corners: of the bilinear resize; `ModelSpec.align_corners`.
-        class_weights: (K,) factor of each pixel's loss by its true class, or None for 1.
+        class_weights: (K,) factor of each pixel's main and auxiliary loss by its true class, or None for 1.
+        geometry: (N, H, W) uint8 or int64 ids of the geometric classes, 255 where none applies; needed where
+            the logits have `geometry`.
 
     Returns:
-        The total, a scalar with a gradient; and for the log the parts "main" and "aux", without gradient and
-        before `aux_weight`.
+        The total, a scalar with a gradient; and for the log the parts "main", "aux", "scene" and "geometry",
+        as far as they exist, without gradient and before their weights.
+
+    Raises:
+        ValueError: there are geometric logits, but no geometric labels.
 
     Source: the FCN paper sums over pixels; mmsegmentation averages over all of them, void included ("all");
-    sssegmentation and pytorch-auto-drive over labelled ones ("valid").
+    sssegmentation and pytorch-auto-drive over labelled ones ("valid"). Scene loss: Zhang et al.,
+    arXiv:1803.08904, section 3.1. Geometric loss: the reference Caffe repository's networks for SIFT Flow.
     """
     labels = labels.long()  # on 2-D maps cross_entropy takes no other type
-    main = _cross_entropy(logits.main, labels, spec, align_corners, class_weights)
-    total, parts = main, {"main": main.detach()}
+    total = _cross_entropy(logits.main, labels, spec, align_corners, class_weights)
+    parts = {"main": total.detach()}
     if logits.aux is not None:
         aux = _cross_entropy(logits.aux, labels, spec, align_corners, class_weights)
-        total = main + spec.aux_weight * aux
-        parts["aux"] = aux.detach()
+        total, parts["aux"] = total + spec.aux_weight * aux, aux.detach()
+    if logits.scene is not None:
+        scene = _scene_loss(logits.scene, labels)
+        total, parts["scene"] = total + spec.scene_weight * scene, scene.detach()
+    if logits.geometry is not None:
+        if geometry is None:
+            raise ValueError("The logits have a geometric part, and need geometric labels: pass geometry=.")
+        geometric = _cross_entropy(logits.geometry, geometry.long(), spec, align_corners, None)
+        total, parts["geometry"] = total + geometric, geometric.detach()
     return total, parts
 
 
@@ -76,6 +90,14 @@ def _cross_entropy(
             weight = _weight_of_labelled_pixels(labels, class_weights)
             # A crop of nothing but void has loss 0 and gradient 0, where 0/0 would end the run with nan.
             return per_pixel.sum() / torch.where(weight > 0, weight, 1)
+
+
+def _scene_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of "this class occurs in this picture", averaged over pictures and classes."""
+    present = logits.new_zeros(len(logits), 256, dtype=torch.promote_types(logits.dtype, torch.float32))
+    present.scatter_(1, labels.flatten(1), 1.0)  # void marks entry 255, which is cut off
+    present = present[:, : logits.shape[1]]
+    return F.binary_cross_entropy_with_logits(logits.to(present.dtype), present)
 
 
 def _weight_of_labelled_pixels(labels: Tensor, class_weights: Tensor | None) -> Tensor:

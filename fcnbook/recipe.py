@@ -13,7 +13,20 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 Size = tuple[int, int]
-Stage = Literal["c2", "c3", "c4", "c5"]
+DataName = Literal[
+    "streets",
+    "camvid",
+    "cityscapes",
+    "ade20k",
+    "voc12aug",
+    "voc11",
+    "pascal_context",
+    "pascal_context_59",
+    "nyud",
+    "siftflow",
+]
+Stage = Literal["c2", "c3", "c4", "c5", "jpu"]
+"""A feature map: an output of the backbone, or the one that the JPU neck makes."""
 Scale = Literal["full", "tiny", "smoke"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 
@@ -42,6 +55,38 @@ class VGGSpec:
     """The paper has none. With it the network learns from random weights."""
     first_padding: int = 100
     """Padding of conv1_1; 100 guarantees that the upsampled scores cover inputs of every size."""
+    in_channels: int = 3
+    """4 for colour and depth together (NYUDv2, early fusion)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TwoStreamSpec:
+    """Two VGG16 trunks side by side: one sees the first three channels, colour, the other the last three, HHA."""
+
+    stream: VGGSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaffeNetSpec:
+    """The trunk of the paper's FCN-AlexNet: CaffeNet, with grouped convolutions and local response normalisation."""
+
+    width: int = 96
+    """Channels of conv1, a multiple of 6; the others keep their proportions to it (256, 384, 384, 256)."""
+    batch_norm: bool = False
+    """The paper has none. With it the network learns from random weights; it takes the place of both LRN layers."""
+    first_padding: int = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GoogLeNetSpec:
+    """The trunk of the paper's FCN-GoogLeNet: nine inception modules with the original widths and biases."""
+
+    width: int = 64
+    """Channels of conv1, a multiple of 4; every width of the network scales with it, rounded down."""
+    batch_norm: bool = False
+    """The paper has none. With it the network learns from random weights; it takes the place of both LRN layers."""
+    first_padding: int = 100
+    """Never published; 100 as in the other two networks of the paper."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +121,28 @@ class ResNetSpec:
         return stride
 
 
-BackboneSpec = VGGSpec | ResNetSpec
+BackboneSpec = VGGSpec | TwoStreamSpec | CaffeNetSpec | GoogLeNetSpec | ResNetSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JPUSpec:
+    """Joint pyramid upsampling: c3, c4, c5 -> "jpu" at the size of c3."""
+
+    channels: int = 512
+    dilations: tuple[int, ...] = (1, 2, 4, 8)
+    """Of the parallel separable convolutions; the output has `channels` for each."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FPNSpec:
+    """Feature pyramid: c2 to c5 -> p2 to p5, equally many channels each."""
+
+    channels: int = 256
+    norm: bool = False
+    """False: convolutions with bias (mmsegmentation). True: each with batch norm and ReLU instead (sssegmentation)."""
+
+
+NeckSpec = JPUSpec | FPNSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,8 +156,55 @@ class FCNHeadSpec:
     dilation: int = 1
     """Dilation of the `num_convs` convolutions; 6 makes the head of FCN-D6."""
     dropout: float = 0.1
+    dropout_of: Literal["channels", "values"] = "channels"
+    """What falls out together: whole channels, or single values as in torchvision and pytorch-auto-drive."""
     classifier_std: float | None = 0.01
     """Of the classifier's normal start weights; None takes PyTorch's own start, larger and with a bias."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PSPHeadSpec:
+    """Pyramid pooling (PSPNet): averages over grids of several sizes, joined with the input."""
+
+    stage: Stage = "c5"
+    channels: int = 512
+    pool_sizes: tuple[int, ...] = (1, 2, 3, 6)
+    """Cells a side of each grid."""
+    dropout: float = 0.1
+    classifier_std: float | None = 0.01
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ASPPHeadSpec:
+    """Atrous spatial pyramid pooling (DeepLabV3): convolutions of several dilations and an image pool, joined."""
+
+    stage: Stage = "c5"
+    channels: int = 512
+    dilations: tuple[int, ...] = (1, 12, 24, 36)
+    """Of the parallel convolutions; dilation 1 is a 1x1 convolution, the others are 3x3."""
+    dropout: float = 0.1
+    classifier_std: float | None = 0.01
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncHeadSpec:
+    """Context encoding (EncNet): a learned dictionary of the scene weighs the channels and tells the classes in it."""
+
+    stage: Stage = "c5"
+    channels: int = 512
+    num_codes: int = 32
+    """Codewords of the dictionary."""
+    dropout: float = 0.1
+    classifier_std: float | None = 0.01
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SemanticFPNHeadSpec:
+    """Semantic FPN: p2 to p5 brought to the size of p2 step by step, and summed."""
+
+    channels: int = 128
+    dropout: float = 0.1
+    classifier_std: float | None = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,10 +212,15 @@ class FCNSkipHeadSpec:
     """The head of the FCN paper: fc6 and fc7 as convolutions, score layers, skips, transposed convolutions."""
 
     stride: Literal[32, 16, 8] = 8
-    channels: int = 4096
-    """Channels of fc6 and fc7."""
+    channels: int | None = 4096
+    """Channels of fc6 and fc7; None leaves both out, as in FCN-GoogLeNet."""
     kernel_size: int = 7
-    """Kernel of fc6: 7 for VGG16."""
+    """Kernel of fc6: 7 for VGG16, 6 for CaffeNet."""
+    upscore_kernel: int | None = None
+    """Kernel of the last upsampling; None is twice the stride. 63 for CaffeNet and GoogLeNet, whose
+    pools have three cells a side."""
+    geometric_classes: int | None = None
+    """SIFT Flow: outputs of a second set of score layers, for sky, horizontal and vertical."""
     at_once: bool = False
     """Train all skips together: pool4 is scaled by 0.01 and pool3 by 0.0001 before scoring."""
     dropout: float = 0.5
@@ -112,14 +230,15 @@ class FCNSkipHeadSpec:
         _require(not self.at_once or self.stride == 8, "at_once", "exists for stride 8 only")
 
 
-HeadSpec = FCNHeadSpec | FCNSkipHeadSpec
+HeadSpec = FCNHeadSpec | FCNSkipHeadSpec | PSPHeadSpec | ASPPHeadSpec | EncHeadSpec | SemanticFPNHeadSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
-    """Backbone, heads, and how logits are resized."""
+    """Backbone, neck, heads, and how logits are resized."""
 
     backbone: BackboneSpec
+    neck: NeckSpec | None = None
     head: HeadSpec
     aux_head: FCNHeadSpec | None = None
     align_corners: bool = False
@@ -130,32 +249,58 @@ class ModelSpec:
 class DataSpec:
     """Which pictures, and how their colours are normalised."""
 
-    name: Literal["streets", "camvid"]
+    name: DataName
     num_classes: int
     train_split: str = "train"
     val_split: str = "val"
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    """RGB, on the 0 to 255 scale."""
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    inputs: Literal["color", "hha", "color_depth", "color_hha"] = "color"
+    """Channels of a picture: colour; horizontal disparity, height and angle; colour and the natural
+    logarithm of the depth in millimetres; or colour and HHA."""
+    order: Literal["shuffled", "with_replacement"] = "shuffled"
+    """shuffled: every picture once an epoch. with_replacement: each draw from all pictures, as the paper does."""
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    """One number a channel, RGB first, on the 0 to 255 scale (depth: of its logarithm)."""
+    std: tuple[float, ...] = (58.395, 57.12, 57.375)
     scene_size: Size | None = None
     """Streets only: size of the generated scenes."""
     num_scenes: tuple[int, int] | None = None
     """Streets only: scenes in the train and in the validation split."""
+
+    def __post_init__(self) -> None:
+        """Refuse a mean that does not belong to the channels."""
+        channels = {"color": 3, "hha": 3, "color_depth": 4, "color_hha": 6}[self.inputs]
+        for field in ("mean", "std"):
+            found = len(getattr(self, field))
+            _require(
+                found == channels, field, f"needs one number for each of {channels} channels, got {found}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentSpec:
     """Random scale, crop, flip and colour of a training sample. `None` turns a step off."""
 
-    base_size: Size
-    """The picture is scaled to fit this size times a random ratio, keeping its aspect."""
-    crop_size: Size
+    base_size: Size | None
+    """The picture is scaled to fit this size times a random ratio, keeping its aspect; None takes its own size."""
+    crop_size: Size | None
+    """None takes whole pictures, one at a time."""
+    resize_first: Size | None = None
+    """Picture and labels are brought to exactly this size before anything else."""
+    rounding: Literal["nearest", "down"] = "nearest"
+    """Of the scaled size; `resize` of torchvision rounds down."""
+    interpolation: Literal["uint8", "float"] = "uint8"
+    """Values between pixels are rounded to whole grey levels, or, where the source scales tensors, kept as floats."""
+    padding: Literal["bottom_right", "centre"] = "bottom_right"
+    """Where the picture is smaller than the crop: at the right and bottom, or on all sides."""
+    padding_colour: Literal["mean", "black"] = "mean"
+    """mean: 0 after normalisation. black: 0 before it; it belongs to the crop, and is mirrored with it."""
     ratio_range: tuple[float, float] = (0.5, 2.0)
     max_class_share: float | None = 0.75
     """Draw the crop again, at most 10 times, while one class covers this share of its labelled pixels or more."""
     flip_prob: float = 0.5
-    photometric: Literal["full", "brightness"] | None = "full"
-    """full: brightness, contrast, saturation and hue. brightness: a factor between 0.7 and 1.3."""
+    photometric: Literal["full", "full_swapped", "brightness"] | None = "full"
+    """full: brightness, contrast, saturation and hue. full_swapped: the same with red and blue exchanged in the
+    conversion to hue and saturation, as in sssegmentation. brightness: a factor between 0.7 and 1.3."""
 
     def __post_init__(self) -> None:
         """Refuse an empty range of ratios."""
@@ -172,6 +317,11 @@ class OptimSpec:
     momentum: float = 0.9
     """Of SGD; AdamW keeps PyTorch's betas."""
     weight_decay: float = 5e-4
+    backbone_lr_mult: float = 1.0
+    """Factor of the rate of the backbone."""
+    bias_rule: Literal["all", "score"] | None = None
+    """Biases of all layers, or of the score layers only, learn at twice the rate and without weight decay. None: as
+    weights do."""
     clip_norm: float | None = None
     """Largest norm of the gradient of all parameters together."""
 
@@ -186,8 +336,14 @@ class ScheduleSpec:
     min_lr: float = 1e-4
     warmup_steps: int = 0
     """The rate rises linearly over these first steps."""
+    epochs: int | None = None
+    """Where the source counts epochs: their number, of which `num_steps` is the product with the steps of one."""
     num_validations: int = 10
     """Evenly spaced over training; the last one is at the end."""
+    validation_interval: int | None = None
+    """Steps between two validations, in place of `num_validations`; one more at the end."""
+    keep: Literal["last", "best"] = "last"
+    """Whose weights are scored: the last ones, or those of the best validation, chosen on the evaluation set itself."""
 
     def __post_init__(self) -> None:
         """Refuse schedules without a step."""
@@ -195,28 +351,44 @@ class ScheduleSpec:
         _require(
             self.num_validations >= 1, "num_validations", f"must be at least 1, got {self.num_validations}"
         )
+        interval = self.validation_interval
+        _require(
+            interval is None or interval >= 1, "validation_interval", f"must be at least 1, got {interval}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossSpec:
-    """Cross-entropy of the main and auxiliary logits."""
+    """Cross-entropy of the main and auxiliary logits, and of the scene logits of the context-encoding head."""
 
     averaging: Literal["all", "valid", "sum"] = "all"
     """all: over every pixel, void ones count in the denominator. valid: over labelled pixels. sum: not at all."""
     aux_weight: float = 0.4
+    scene_weight: float = 0.2
+    """Of the binary cross-entropy "is this class in the crop", where the head has scene logits."""
     class_weights: Literal["inverse_sqrt_frequency"] | None = None
     """Weights (frequency + 0.001)^-0.5 from the training labels, scaled to a mean of 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvalSpec:
-    """The test protocol. Scores are always taken at the label's own size."""
+    """The test protocol. Scores are taken at the labels' own size unless `score_size` says otherwise."""
 
     size: Size | None = None
     """The picture is scaled to fit this size, keeping its aspect; None keeps it as it is."""
     window: Size | None = None
     """Slide a window of this size over the picture; None takes it whole."""
     window_stride: Size | None = None
+    pad_to: Size | None = None
+    """The picture is padded with black, the labels with void, at the right and bottom to at least this size."""
+    score_size: Size | None = None
+    """Labels are brought to this size too (nearest neighbour), and scored there."""
+    resizes: Literal["twice", "once"] = "twice"
+    """Logits go to the size of the network's input and from there to that of the picture, or there directly."""
+    interpolation: Literal["uint8", "float"] = "uint8"
+    """As in `AugmentSpec`, where the picture is scaled."""
+    precision: Literal["fp32", "fp16"] = "fp32"
+    """Of the network in the test; fp16 is autocast, and has no effect without a GPU."""
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     """Average with the prediction of the mirrored picture."""
@@ -233,7 +405,13 @@ class EvalSpec:
         else:
             how = "slide {}x{} stride {}x{}".format(*self.window, *self.window_stride)
         scales = "scale 1" if self.scales == (1.0,) else "scales " + " ".join(f"{s:g}" for s in self.scales)
-        return f"{size}, {how}, {scales}, {'flip' if self.flip else 'no flip'}, scored at label size"
+        where = "scored at label size"
+        if self.pad_to is not None:
+            size += " padded to {}x{}".format(*self.pad_to)
+        if self.score_size is not None:
+            where = "labels resized to {}x{} and scored there".format(*self.score_size)
+        precision = "" if self.precision == "fp32" else f"{self.precision}, "
+        return f"{size}, {how}, {scales}, {'flip' if self.flip else 'no flip'}, {precision}{where}"
 
 
 MS_FLIP_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
@@ -253,7 +431,17 @@ class Recipe:
     evaluation: EvalSpec = EvalSpec()
     batch_size: int = 16
     """Pictures a step over all devices."""
+    accumulation: int = 1
+    """Passes a step: the gradients of `batch_size / accumulation` pictures at a time are averaged."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    loss_scale: float | None = None
+    """fp16 only: a constant factor of the loss. None: the scaler of PyTorch, which adapts it."""
+    init: tuple[str, ...] = ()
+    """Start weights: keys of `fcnbook.weights.START_WEIGHTS` or names of recipes; () is random.
+
+    Two names fill the two streams of late fusion."""
+    source: Literal["fcnbook", "mmsegmentation", "sssegmentation", "pytorch-auto-drive", "fcn"] = "fcnbook"
+    """Whose table or paper this recipe belongs to; "fcn" is the FCN paper."""
     scale: Scale = "full"
     """Set by `fcnbook.recipes.scaled`, never by hand."""
     base: str | None = None
@@ -283,15 +471,30 @@ def recipe_name(recipe: Recipe) -> str:
     """The published name of a recipe, rendered from its fields.
 
     The name is output, never input: no code may look inside one. The scheme is mmsegmentation's of the 0.x
-    versions: method, backbone and output stride, crop, steps, data set.
+    versions: method, backbone and output stride, crop, steps, data set. A prefix tells the other sources apart.
     """
-    crop = "x".join(map(str, recipe.augment.crop_size))
-    parts = [method_name(recipe.model), backbone_name(recipe.model), crop, _steps(recipe.schedule.num_steps)]
-    return "_".join([*parts, recipe.data.name])
+    source = {"sssegmentation": "ssseg", "pytorch-auto-drive": "autodrive"}.get(recipe.source)
+    parts = [*([source] if source else []), method_name(recipe.model), backbone_name(recipe)]
+    if recipe.data.inputs != "color":
+        parts.append({"hha": "hha", "color_depth": "early", "color_hha": "late"}[recipe.data.inputs])
+    if isinstance(recipe.model.neck, JPUSpec):
+        parts.append(f"jpu_{_jpu_head(recipe.model.head)}")
+        if recipe.source == "mmsegmentation" and recipe.batch_size != 8:
+            parts.append(f"4x{recipe.batch_size // 4}")  # GPUs x pictures
+    if recipe.source == "mmsegmentation" and recipe.precision == "fp16":
+        parts.append("fp16")
+    if recipe.augment.crop_size is not None:
+        parts += ["x".join(map(str, recipe.augment.crop_size)), _length(recipe.schedule)]
+    parts.append(recipe.data.name)
+    if recipe.source == "pytorch-auto-drive" and recipe.precision == "fp16":
+        parts.append("amp")
+    return "_".join(parts)
 
 
 def method_name(model: ModelSpec) -> str:
     """The first part of a recipe's name, such as "fcn8s" or "fcn_d6"."""
+    if isinstance(model.neck, JPUSpec):
+        return "fastfcn"
     match model.head:
         case FCNSkipHeadSpec(stride=stride, at_once=at_once):
             return f"fcn{stride}s" + ("-atonce" if at_once else "")
@@ -299,19 +502,54 @@ def method_name(model: ModelSpec) -> str:
             return "fcn"
         case FCNHeadSpec(dilation=dilation):
             return f"fcn_d{dilation}"
+        case PSPHeadSpec():
+            return "pspnet"
+        case ASPPHeadSpec():
+            return "deeplabv3"
+        case EncHeadSpec():
+            return "encnet"
+        case SemanticFPNHeadSpec():
+            return "fpn"
 
 
-def backbone_name(model: ModelSpec) -> str:
-    """The second part of a recipe's name, such as "vgg16bn" or "r18-d8"."""
-    match model.backbone:
-        case VGGSpec(batch_norm=batch_norm):
+def _jpu_head(head: HeadSpec) -> str:
+    match head:
+        case PSPHeadSpec():
+            return "psp"
+        case ASPPHeadSpec():
+            return "aspp"
+        case EncHeadSpec():
+            return "enc"
+        case _:
+            return "fcn"
+
+
+def backbone_name(recipe: Recipe) -> str:
+    """The part of a recipe's name after the method, such as "vgg16bn" or "r18-d8"."""
+    match recipe.model.backbone:
+        case VGGSpec(batch_norm=batch_norm) | TwoStreamSpec(stream=VGGSpec(batch_norm=batch_norm)):
             return "vgg16bn" if batch_norm else "vgg16"
+        case CaffeNetSpec(batch_norm=batch_norm):
+            return "alexnetbn" if batch_norm else "alexnet"
+        case GoogLeNetSpec(batch_norm=batch_norm):
+            return "googlenetbn" if batch_norm else "googlenet"
         case ResNetSpec(depth=depth, stem=stem) as backbone:
-            return f"r{depth}{'b' if stem == 'b' else ''}-d{backbone.output_stride}"
+            network = f"r{depth}"
+            if isinstance(recipe.model.neck, FPNSpec):
+                return network
+            match recipe.source:
+                case "sssegmentation":
+                    return f"{network}-os{backbone.output_stride}"
+                case "pytorch-auto-drive":
+                    return network
+                case _:
+                    return f"{network}{'b' if stem == 'b' else ''}-d{backbone.output_stride}"
 
 
-def _steps(num_steps: int) -> str:
-    return f"{num_steps // 1000}k" if num_steps % 1000 == 0 else str(num_steps)
+def _length(schedule: ScheduleSpec) -> str:
+    if schedule.epochs is not None:
+        return f"{schedule.epochs}e"
+    return f"{schedule.num_steps // 1000}k" if schedule.num_steps % 1000 == 0 else str(schedule.num_steps)
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -327,7 +565,7 @@ def _to_plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-_UNION_MEMBERS = (VGGSpec, ResNetSpec, FCNHeadSpec, FCNSkipHeadSpec)
+_UNION_MEMBERS = (*get_args(BackboneSpec), *get_args(NeckSpec), *get_args(HeadSpec))
 _PARTS: dict[str, type] = {
     "model": ModelSpec,
     "data": DataSpec,

@@ -12,9 +12,12 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fcnbook.files import write_json
+
+if TYPE_CHECKING:
+    import torch
 
 _VERSIONS_OF = ("torchvision", "numpy", "albumentations", "opencv-python-headless")
 
@@ -87,11 +90,13 @@ TABLE_HEAD = (
 )
 
 
-def hardware_name() -> str:
-    """The device and its host, as the report names them."""
+def hardware_name(device: torch.device | None = None) -> str:
+    """The device that works as the report names it; None: all that the machine has."""
     import torch
 
-    if torch.cuda.is_available():
+    if device is not None and device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device is None and torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     return f"CPU {_processor()}, {torch.get_num_threads()} threads"
 

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -31,7 +31,7 @@ from fcnbook.build import (
     build_segmenter,
     build_train_stream,
 )
-from fcnbook.checkpoint import resume, save_checkpoint
+from fcnbook.checkpoint import load_weights, resume, save_checkpoint, save_weights
 from fcnbook.cost import count_cost
 from fcnbook.draw import colorize, contact_sheet, grid, png_bytes
 from fcnbook.evaluate import evaluate
@@ -50,6 +50,7 @@ from fcnbook.recipe import (
 )
 from fcnbook.report import RunReport, git_commit, hardware_name, peak_memory_gib, software_versions
 from fcnbook.rundir import RunDir
+from fcnbook.start import load_init
 from fcnbook.train import NonFiniteLossError, train
 from fcnbook.types import Sample, SegmentationDataset
 
@@ -65,6 +66,7 @@ def run(
     seed: int = 0,
     execution: Execution | None = None,
     ms_flip: bool = False,
+    init: Sequence[str | os.PathLike[str]] = (),
 ) -> RunReport:
     """Train and evaluate a recipe in this process; the report, which also lies in `out` as result.json.
 
@@ -78,6 +80,8 @@ def run(
         seed: of weights, data order and augmentation.
         execution: how to run; by default one process on the best device.
         ms_flip: score with several scales and mirrored pictures too.
+        init: files or run folders to take the start weights from, one for each name of `recipe.init`, in place of
+            the files that these names stand for.
 
     Raises:
         InputError: the data cannot be used, the folder holds another run, the disk is full, or the loss is not finite.
@@ -91,7 +95,8 @@ def run(
         if stored is not None and (stored["miou_ms_flip"] is not None or not ms_flip):
             return RunReport.from_dict(stored)
         try:
-            return _Run(recipe, run_dir, data_root, seed, execution or Execution()).finish(ms_flip)
+            started = _Run(recipe, run_dir, data_root, seed, execution or Execution(), init)
+            return started.finish(ms_flip)
         except KeyboardInterrupt:
             run_dir.append_event("interrupted")
             raise
@@ -134,8 +139,10 @@ class _Run:
         data_root: str | os.PathLike[str] | None,
         seed: int,
         execution: Execution,
+        init: Sequence[str | os.PathLike[str]],
     ) -> None:
         self.recipe, self.run_dir, self.seed, self.execution = recipe, run_dir, seed, execution
+        self.init = init
         root = None if data_root is None else Path(data_root)
         self.train_set = build_dataset(recipe, recipe.data.train_split, root)
         self.val_set: SegmentationDataset = build_dataset(recipe, recipe.data.val_split, root)
@@ -156,9 +163,14 @@ class _Run:
         num_steps = self.recipe.schedule.num_steps
         start_step = self._start()
         with _stop_on_signal(self):
+            if self._was_validation_lost(start_step):
+                self._validate(start_step)
             if start_step < num_steps:
                 self._train(start_step)
             scores = self._validate(num_steps)
+            if self.recipe.schedule.keep == "best":
+                load_weights(self.model, self.run_dir.best_folder)
+                scores = self._score()
             ms_flip_scores = self._score_ms_flip() if ms_flip else None
         report = self._report(scores, ms_flip_scores)
         report.save(self.run_dir.result_file)
@@ -178,11 +190,26 @@ class _Run:
             pid=os.getpid(),
         )
         step = 0
-        if checkpoint is not None:
+        if checkpoint is None:
+            for sentence in load_init(self.model, self.recipe, self.init):
+                self.run_dir.append_event("init", text=sentence)
+        else:
             step = resume(checkpoint, self.model, self.optimizer, self.scaler)
             self.run_dir.append_event("resume", step=step)
         self.seconds_before = _seconds_until(self.run_dir, step)
+        self.best_step, self.best_miou = _best_validation(self.run_dir, step)
         return step
+
+    def _was_validation_lost(self, step: int) -> bool:
+        """Whether the choice of the best weights lacks a validation: a kill ended it after its checkpoint."""
+        schedule = self.recipe.schedule
+        if (
+            schedule.keep == "last"
+            or step in (0, schedule.num_steps)
+            or step not in _validation_steps(schedule)
+        ):
+            return False
+        return not any(e["event"] == "validation" and e["step"] == step for e in self.run_dir.events())
 
     # Training
 
@@ -263,12 +290,14 @@ class _Run:
         self._pause += time.perf_counter() - started
 
     def _save(self, step: int) -> None:
-        metadata = {"recipe": self.recipe.name, "recipe_hash": recipe_hash(self.recipe)}
-        metadata |= {"step": str(step), "seed": str(self.seed), "git_commit": self.commit or ""}
         folder = self.run_dir.checkpoint_folder
-        save_checkpoint(folder, step, self.model, self.optimizer, self.scaler, metadata)
+        save_checkpoint(folder, step, self.model, self.optimizer, self.scaler, self._metadata(step))
         self.run_dir.append_event("checkpoint", step=step)
         self._last_checkpoint = time.perf_counter()
+
+    def _metadata(self, step: int) -> dict[str, str]:
+        metadata = {"recipe": self.recipe.name, "recipe_hash": recipe_hash(self.recipe)}
+        return metadata | {"step": str(step), "seed": str(self.seed), "git_commit": self.commit or ""}
 
     def _explain(self, error: NonFiniteLossError) -> InputError:
         """Save and draw the batch; the sentence that says where it is."""
@@ -280,7 +309,7 @@ class _Run:
             names=np.array(batch.names),
         )
         rows = [
-            [image.permute(1, 2, 0).numpy(), colorize(labels.numpy(), self.label_set.palette)]
+            [image[:3].permute(1, 2, 0).byte().numpy(), colorize(labels.numpy(), self.label_set.palette)]
             for image, labels in zip(batch.images, batch.labels, strict=True)
         ]
         sheet = grid(rows, titles=("picture", "labels"), captions=batch.names)
@@ -294,8 +323,8 @@ class _Run:
 
     # Evaluation
 
-    def _validate(self, step: int) -> Scores:
-        started = time.perf_counter()
+    def _score(self) -> Scores:
+        """The scores of the present weights; draws predictions into the run folder."""
         drawn: list[tuple[Sample, np.ndarray]] = []
 
         def keep(index: int, sample: Sample, pred: np.ndarray) -> None:
@@ -305,8 +334,15 @@ class _Run:
                 drawn.append((sample, pred))
 
         matrix = evaluate(self.model, self.val_set, self.recipe, device=self.device, on_sample=keep)
-        scores = compute_scores(matrix)
         self._draw_predictions(drawn)
+        return compute_scores(matrix)
+
+    def _validate(self, step: int) -> Scores:
+        started = time.perf_counter()
+        scores = self._score()
+        if self.recipe.schedule.keep == "best" and not scores.miou <= self.best_miou:
+            self.best_step, self.best_miou = step, scores.miou
+            save_weights(self.run_dir.best_folder, self.model, self._metadata(step))
         self.run_dir.append_event(
             "validation",
             step=step,
@@ -319,7 +355,9 @@ class _Run:
     def _draw_predictions(self, drawn: list[tuple[Sample, np.ndarray]]) -> None:
         self.run_dir.predictions.mkdir(exist_ok=True)
         for index, (sample, pred) in enumerate(drawn):
-            row = contact_sheet([sample], [pred], self.label_set, explain=False)
+            # Of colour and depth, or of colour and HHA, the colours.
+            colours = sample._replace(image=sample.image[..., :3].astype(np.uint8))
+            row = contact_sheet([colours], [pred], self.label_set, explain=False)
             write_atomic(self.run_dir.predictions / f"{index}.png", png_bytes(row, few_colours=True))
             write_atomic(self.run_dir.predictions / f"{index}_mask.png", png_bytes(pred))
 
@@ -345,7 +383,7 @@ class _Run:
             fwiou=scores.fwiou,
             iou_per_class=[_none_if_nan(iou) for iou in scores.iou_per_class],
             classes=list(self.label_set.classes),
-            protocol=recipe.evaluation.protocol(),
+            protocol=recipe.evaluation.protocol() + self._which_weights(),
             num_steps=recipe.schedule.num_steps,
             seconds=trains[-1]["seconds"],
             images_per_second=round(float(np.median([event["images_per_second"] for event in trains])), 2),
@@ -361,11 +399,27 @@ class _Run:
             verdict=judge_scores(rows, scores.miou, None if ms_flip is None else ms_flip.miou),
         )
 
+    def _which_weights(self) -> str:
+        if self.recipe.schedule.keep == "last":
+            return ""
+        return f", weights of step {self.best_step}, the best of all validations on the evaluation set"
+
 
 def _validation_steps(schedule: ScheduleSpec) -> set[int]:
-    """Evenly spaced steps; the last is the end of training."""
+    """Evenly spaced steps, or every so many; the last is the end of training."""
+    if schedule.validation_interval is not None:
+        return {*range(schedule.validation_interval, schedule.num_steps, schedule.validation_interval)} | {
+            schedule.num_steps
+        }
     count = schedule.num_validations
     return {round(schedule.num_steps * i / count) for i in range(1, count + 1)}
+
+
+def _best_validation(run_dir: RunDir, step: int) -> tuple[int, float]:
+    """Step and mIoU of the best validation up to `step`; (0, -1.0) before the first one."""
+    done = [e for e in run_dir.events() if e["event"] == "validation" and e["step"] <= step]
+    best = max(done, key=lambda e: -1.0 if e["miou"] is None else e["miou"], default=None)
+    return (0, -1.0) if best is None else (best["step"], best["miou"] or 0.0)
 
 
 def _none_if_nan(value: float) -> float | None:
@@ -415,6 +469,7 @@ def main(arguments: list[str]) -> int:
             seed=request["seed"],
             execution=Execution(**request["execution"]),
             ms_flip=request.get("ms_flip", False),
+            init=request.get("init", ()),
         )
     except InputError as error:
         print(error, file=sys.stderr)

@@ -5,6 +5,7 @@ Layer 0. One writer at a time, held off by a lock; every reader works while the 
     recipe.json       the recipe and the seed, complete
     events.jsonl      append-only, one JSON object a line
     checkpoint/       one folder step-NNNNNNNN, complete as soon as it has that name
+    best/             weights of the best validation, where the recipe keeps those
     predictions/      pictures of the last validation
     result.json       scores and verdict; exists when the run is finished
     executed.ipynb    the notebook that ran it, when one did
@@ -56,6 +57,7 @@ class RunDir:
         self.request_file = self.path / "request.json"
         self.events_file = self.path / "events.jsonl"
         self.checkpoint_folder = self.path / "checkpoint"
+        self.best_folder = self.path / "best"
         self.predictions = self.path / "predictions"
         self.result_file = self.path / "result.json"
         self.executed_notebook = self.path / "executed.ipynb"
@@ -154,6 +156,10 @@ class RunDir:
     def latest_checkpoint(self) -> Path | None:
         """The newest complete checkpoint folder."""
         return max(self.checkpoint_folder.glob("step-*"), default=None)
+
+    def scored_weights(self) -> Path | None:
+        """The folder of the weights that the result is about: the best ones where the recipe keeps them."""
+        return self.best_folder if self.best_folder.is_dir() else self.latest_checkpoint()
 
     def progress(self) -> Progress | None:
         """Where the run stands; None before it has started."""

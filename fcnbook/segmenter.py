@@ -48,6 +48,8 @@ class Segmenter(nn.Module):
         features = self.backbone(images)
         if self.neck is not None:
             features = self.neck(features)
-        main = self.decode_head(features)
-        aux = None if self.auxiliary_head is None else self.auxiliary_head(features)
-        return SegLogits(main, aux)
+        out = self.decode_head(features)
+        logits = out if isinstance(out, SegLogits) else SegLogits(out)
+        if self.auxiliary_head is None:
+            return logits
+        return logits._replace(aux=self.auxiliary_head(features))

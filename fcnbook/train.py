@@ -61,7 +61,7 @@ def train(
 
     Args:
         model: returns `SegLogits`; on `device`.
-        batches: the batches of steps `start_step` and later; the loop ends with them.
+        batches: `recipe.accumulation` batches for each step from `start_step` on; the loop ends with them.
         recipe: loss, schedule and normalisation.
         optimizer: over the parameters of `model`.
         scaler: disabled, except for fp16.
@@ -76,12 +76,13 @@ def train(
     """
     dtype = AUTOCAST_DTYPE.get(precision or recipe.precision)
     device_type = torch.device(device).type
-    step = start_step
+    step, passes = start_step, 0
     model.train()
+    optimizer.zero_grad()
     for batch in batches:
         lr = learning_rate(step, recipe.optim.lr, recipe.schedule)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_mult", 1.0)
 
         images = normalize(batch.images.to(device), recipe.data.mean, recipe.data.std, batch.windows)
         labels = batch.labels.to(device)
@@ -93,17 +94,21 @@ def train(
             recipe.loss,
             align_corners=recipe.model.align_corners,
             class_weights=class_weights,
+            geometry=None if batch.geometry is None else batch.geometry.to(device),
         )
         if not torch.isfinite(loss):
             raise NonFiniteLossError(step + 1, {name: float(part) for name, part in parts.items()}, batch)
 
-        optimizer.zero_grad()
-        scaler.scale(loss).backward()
+        scaler.scale(loss / recipe.accumulation).backward()
+        passes += 1
+        if passes % recipe.accumulation:
+            continue
         if recipe.optim.clip_norm is not None:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(model.parameters(), recipe.optim.clip_norm)
         scaler.step(optimizer)
-        scaler.update()
+        scaler.update(recipe.loss_scale)
+        optimizer.zero_grad()
 
         step += 1
         if not monitor.after_step(step, loss.detach(), parts, lr):

@@ -18,11 +18,13 @@ class Sample(NamedTuple):
     """One picture with its labels, as read from disk or generated."""
 
     image: np.ndarray
-    """(H, W, 3) uint8, RGB."""
+    """(H, W, C) uint8, RGB; C is 3, or 6 with HHA behind the colours. With depth (H, W, 4) float32."""
     labels: np.ndarray
     """(H, W) uint8 class ids, 255 where no class applies."""
     name: str
     """What an error message calls this sample: a file name, or the index of a generated scene."""
+    geometry: np.ndarray | None = None
+    """(H, W) uint8: 0 sky, 1 horizontal, 2 vertical, 255 void; for networks with a geometric output only."""
 
 
 class Window(NamedTuple):
@@ -38,12 +40,14 @@ class Batch(NamedTuple):
     """Samples of equal size, stacked. Images stay uint8 until they are on the device."""
 
     images: Tensor
-    """(N, 3, H, W) uint8, RGB."""
+    """(N, C, H, W) uint8, RGB; float32 with depth."""
     labels: Tensor
     """(N, H, W) uint8, 255 where no class applies and in the padding."""
     windows: Tensor
     """(N, 4) int64: one `Window` a picture. Normalised images are exactly 0 outside it."""
     names: list[str]
+    geometry: Tensor | None = None
+    """(N, H, W) uint8, as in `Sample`."""
 
 
 class SegmentationDataset(Protocol):
@@ -73,3 +77,5 @@ class SegLogits(NamedTuple):
     """(N, K, h', w') of the auxiliary head, None without one."""
     scene: Tensor | None = None
     """(N, K) of the context-encoding head's scene classifier, None without one."""
+    geometry: Tensor | None = None
+    """(N, 3, H, W) of the second score layers of SIFT Flow's networks: sky, horizontal, vertical; else None."""

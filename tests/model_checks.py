@@ -21,6 +21,10 @@ class ModelChecks:
     """Picture pixels per logit of the decode head."""
     aux_stride: int | None = None
     """The same of the auxiliary head, None without one."""
+    has_scene = False
+    """Whether the head tells the classes of the scene."""
+    geometric_classes: int | None = None
+    """Outputs of the second set of scores, None without one."""
 
     def build(self) -> Segmenter:
         raise NotImplementedError
@@ -47,7 +51,11 @@ class ModelChecks:
                 assert logit.shape == (2, NUM_CLASSES, -(-size[0] // stride), -(-size[1] // stride))
                 assert logit.isfinite().all()
                 assert logit.std() > 0
-        assert logits.scene is None
+        assert logits.scene is None or logits.scene.shape == (2, NUM_CLASSES)
+        assert (logits.scene is not None) == self.has_scene
+        assert (logits.geometry is not None) == (self.geometric_classes is not None)
+        if logits.geometry is not None:
+            assert logits.geometry.shape == (2, self.geometric_classes, *logits.main.shape[-2:])
 
     def test_training_and_evaluation_return_the_same_types_and_shapes(self, model):
         training, evaluation = model.train()(self.images()), model.eval()(self.images())
@@ -58,7 +66,7 @@ class ModelChecks:
 
     def test_every_parameter_gets_a_gradient(self, model):
         logits = model.train()(self.images(97, 129))
-        loss = sum((x * torch.randn_like(x)).sum() for x in (logits.main, logits.aux) if x is not None)
+        loss = sum((x * torch.randn_like(x)).sum() for x in logits if x is not None)
         loss.backward()
         without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
         assert without == []
@@ -75,8 +83,9 @@ class ModelChecks:
             assert not torch.equal(other(self.images()).main, wanted.main)
             other.load_state_dict(torch.load(file, weights_only=True), strict=True)
             got = other(self.images())
-        assert torch.equal(got.main, wanted.main)
-        assert wanted.aux is None or torch.equal(got.aux, wanted.aux)
+        for one, other in zip(got, wanted, strict=True):
+            assert (one is None) == (other is None)
+            assert one is None or torch.equal(one, other)
 
     def test_evaluation_is_deterministic_and_leaves_no_trace(self, model):
         before = {name: tensor.clone() for name, tensor in model.eval().state_dict().items()}

@@ -10,14 +10,19 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from PIL import Image
 from small_runs import TRAINS, write_notebook
 
 from fcnbook.cli import main
+from fcnbook.cost import count_cost
 from fcnbook.data.streets import Streets
 from fcnbook.files import read_image, read_labels
 from fcnbook.headless import find_notebook
-from fcnbook.recipe import recipe_from_dict
+from fcnbook.layers import resize
+from fcnbook.published import PUBLISHED
+from fcnbook.recipe import recipe_from_dict, recipe_hash
 from fcnbook.recipes import RECIPES
 from fcnbook.rundir import RunDir
 
@@ -179,14 +184,135 @@ def test_list_is_quick_because_it_loads_no_large_package():
 
 
 def test_list_filters_and_json(capsys):
+    name = "fcn8s_vgg16bn_360x480_10k_camvid"
     assert main(["list", "--method", "fcn8s", "--dataset", "camvid", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert list(shown) == ["fcn8s_vgg16bn_360x480_10k_camvid"]
-    fields = shown["fcn8s_vgg16bn_360x480_10k_camvid"]
-    del fields["hash"]
-    assert recipe_from_dict(fields) == RECIPES["fcn8s_vgg16bn_360x480_10k_camvid"]
+    assert list(shown) == [name]
+    fields = shown[name]
+    assert fields.pop("hash") == recipe_hash(RECIPES[name])
+    assert fields.pop("rows") == []
+    assert fields.pop("cost")["parameters"] == count_cost(RECIPES[name]).parameters
+    assert recipe_from_dict(fields) == RECIPES[name]
     assert main(["list", "--dataset", "camvit"]) == 2
-    assert "Data sets: camvid, streets." in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "Data sets: ade20k, camvid, cityscapes, " in error and " r101b-d16, " in error
+
+
+@pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        (["--seed", "000"], 41),
+        (["--seed", "001", "--dataset", "ade20k"], 4),
+        (["--seed", "000", "--method", "fcn_d6", "--backbone", "r101-d16"], 4),
+        (["--seed", "000", "--backbone", "r18b"], 2),
+        (["--seed", "003", "--method", "fastfcn"], 6),
+    ],
+)
+def test_list_filters_by_table_data_set_method_and_backbone(filters, count, capsys):
+    assert main(["list", *filters]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + count
+
+
+def test_list_shows_size_operations_rows_and_published_scores(capsys):
+    assert main(["list", "--seed", "003", "--method", "pspnet"]) == 0
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.split("  ")[-1] == "ms+flip"
+    # Parameters and scores as printed by the source; GFLOPs with both heads.
+    cost = count_cost(RECIPES["pspnet_r50-d8_512x1024_80k_cityscapes"])
+    figures = ["80000", "8", "48.98", f"{cost.flops / 1e9:.2f}", "003-04", "78.55", "79.79"]
+    assert line.split() == [
+        "pspnet_r50-d8_512x1024_80k_cityscapes",
+        "pspnet",
+        "r50-d8",
+        "cityscapes",
+        "512x1024",
+        *figures,
+    ]
+
+
+def test_list_rows_shows_every_published_row_with_its_note(capsys):
+    assert main(["list", "--rows"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split()[0] for line in lines[1:] if not line.startswith(" ")]
+    assert rows == list(PUBLISHED) and len(rows) == 74
+    printed = " ".join(" ".join(line.split()) for line in lines if line.startswith(" "))
+    assert all(row.note in printed for row in PUBLISHED.values())
+    (placeholder,) = (line for line in lines if line.startswith("003-02"))
+    assert "999" not in placeholder and " -  " in placeholder
+    (profiling,) = (line for line in lines if line.startswith("002-05"))
+    assert profiling.split()[-4:] == ["12.06", "865.69", "51.95", "-"]
+
+
+def test_list_rows_filters_and_json(capsys):
+    assert main(["list", "--rows", "--seed", "002", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert list(rows) == [f"002-0{n}" for n in range(1, 7)]
+    assert rows["002-04"]["flops_g"] == 216.42 and rows["002-04"]["recipe"] is None
+    assert main(["list", "--rows", "--seed", "002", "--dataset", "voc12aug"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    assert [line.split()[0] for line in lines] == ["row", "002-01", "002-02"]
+    assert main(["list", "--rows", "--seed", "002", "--dataset", "ade20k"]) == 2
+
+
+def test_cost_of_a_profiling_row_is_shown_beside_the_published_figures(capsys):
+    assert main(["cost", "002-04", "--no-memory"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "autodrive_fcn_r101_256x512_60e_cityscapes_amp, 19 classes, one picture of 256x512"
+    assert ["in", "all", "51,948,115", "215.94"] in [line.split() for line in lines]
+    assert any(
+        "By the rule of the published profiling rows" in line and "216.42 GFLOPs" in line for line in lines
+    )
+    assert lines[-1] == (
+        "published 002-04: parameters 51.95 M vs 51.95 M published, +0.00 M, PASS (equal in the printed digits); FLOPs "
+        "216.42 G vs 216.42 G published, +0.00 G, PASS (equal in the printed digits); 43.32 pictures a second on "
+        "RTX 2080 Ti"
+    )
+
+
+def test_cost_predicts_the_memory_of_a_published_gpu_and_of_the_whole_batch(capsys):
+    assert (
+        main(["cost", "fcn_r18-d8_4xb2-80k_cityscapes-512x1024", "--json"]) == 0
+    )  # the name in mmsegmentation 1.x
+    shown = json.loads(capsys.readouterr().out)
+    recipe = RECIPES["fcn_r18-d8_512x1024_80k_cityscapes"]
+    assert (shown["recipe"], shown["size"]) == ("fcn_r18-d8_512x1024_80k_cityscapes", [512, 1024])
+    assert shown["parameters"] == count_cost(recipe).parameters
+    assert [step["pictures"] for step in shown["memory"]["training"]] == [2, 8]
+    published = shown["published"]["000-05"]
+    assert (published["mem_gb"], published["fps"], published["hardware"]) == (1.7, 14.65, "V100")
+    on_gpu = shown["memory"]["training"][0]["gpu_bytes"]
+    assert on_gpu / 2**30 == pytest.approx(1.7, rel=0.07)
+    assert shown["memory"]["inference"]["tensor_bytes"] < on_gpu / 4
+
+
+def test_cost_prints_memory_for_a_batch_and_size_of_ones_own(capsys):
+    assert main(["cost", NAME, "--size", "64x96", "--batch", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{NAME}, 10 classes, one picture of 64x96" in printed
+    assert re.search(
+        r"^training, 3 pictures at once, \w+: \d\.\d\d GiB of tensors, about \d\.\d GiB on a GPU$",
+        printed,
+        re.M,
+    )
+    assert re.search(r"^prediction of one whole picture, fp32: \d\.\d\d GiB of tensors$", printed, re.M)
+
+
+def test_export_of_a_run_writes_the_function_with_its_trained_weights(run_dir, workplace, capsys):
+    from fcnbook.build import build_segmenter
+    from fcnbook.checkpoint import load_weights
+
+    out = workplace / "exported" / "net.pt2"
+    assert main(["export", str(run_dir.path), "--format", "torch", "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"{out}  \d+\.\d MiB, torch", lines[0])
+    assert lines[2] == "free: batch, height, width"
+    assert lines[3].startswith("images 1x3x97x129: largest difference 0.0e+00, of logits up to ")
+    model = build_segmenter(recipe_from_dict(run_dir.recipe()["recipe"])).eval()
+    load_weights(model, run_dir.latest_checkpoint())
+    images = torch.randn(1, 3, 64, 80)
+    with torch.no_grad():
+        expected = resize(model(images).main, (64, 80), align_corners=False)
+    assert torch.equal(torch.export.load(out).module()(images), expected)
 
 
 def test_the_bare_command_shows_help_with_examples(capsys):
@@ -209,6 +335,20 @@ def test_the_bare_command_shows_help_with_examples(capsys):
         (["predict", "empty", os.devnull], "empty holds no checkpoint yet"),
         (["predict", "empty", "notes"], "notes holds no pictures"),
         (["book", "--notebooks", "notes"], "notes holds no chapters"),
+        (["cost", "fcn_r18-d8_360x480_10k_camvit"], "fcn_r18-d8_360x480_10k_camvid"),
+        (
+            ["export", "nowhere", "--format", "torch", "--out", "a.pt2"],
+            "nowhere is neither a run folder nor a recipe",
+        ),
+        (
+            ["export", "notes", "--format", "torch", "--out", "a.pt2"],
+            "notes is no run folder and lies in none",
+        ),
+        (
+            ["export", "notes", "--format", "torch", "--out", "a.pt2", "--weights", "a.pth"],
+            "a run has weights of its own",
+        ),
+        (["export", "nowhere", "--format", "onnx", "--out", "a.pt2"], "nowhere is neither"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
@@ -229,3 +369,53 @@ def test_values_that_no_run_can_have(option, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["run", NAME, *option])
     assert option[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", ["512", "512x", "0x4", "4x-4", "axb", "1x2x3"])
+def test_sizes_that_no_picture_can_have(size, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["cost", NAME, "--size", size])
+    assert f"must be HEIGHTxWIDTH such as 512x1024, got {size}" in capsys.readouterr().err
+
+
+def test_a_recipe_is_exported_with_the_weights_of_a_file(tmp_path, capsys):
+    from fcnbook.build import build_segmenter
+
+    model = build_segmenter(RECIPES[NAME]).eval()
+    safetensors.torch.save_model(model, tmp_path / "weights.safetensors")
+    out = tmp_path / "net.pt2"
+    arguments = ["export", NAME, "--format", "torch", "--out", str(out)]
+    assert main([*arguments, "--weights", str(tmp_path / "weights.safetensors")]) == 0
+    assert "random" not in capsys.readouterr().err
+    images = torch.randn(1, 3, 64, 80)
+    with torch.no_grad():
+        expected = resize(model(images).main, (64, 80), align_corners=False)
+    assert torch.equal(torch.export.load(out).module()(images), expected)
+
+
+def test_a_recipe_is_exported_with_published_weights_but_not_with_those_of_a_backbone(tmp_path, capsys):
+    from fcnbook.build import build_segmenter
+
+    weights = build_segmenter(RECIPES[NAME]).state_dict()
+    torch.save({"meta": {}, "state_dict": weights}, tmp_path / "whole.pth")
+    backbone = {name.removeprefix("backbone."): w for name, w in weights.items() if "backbone." in name}
+    classifier = {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+    torch.save(backbone | classifier, tmp_path / "resnet18_v1c.pth")
+    out = tmp_path / "net.pt2"
+    arguments = ["export", NAME, "--format", "torch", "--out", str(out), "--weights"]
+    assert main([*arguments, str(tmp_path / "resnet18_v1c.pth")]) == 2
+    assert "fills a part of the network only" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*arguments, str(tmp_path / "whole.pth")]) == 0
+    exported = torch.export.load(out).state_dict
+    assert torch.equal(
+        exported["segmenter.backbone.layer1.0.conv1.weight"], weights["backbone.layer1.0.conv1.weight"]
+    )
+
+
+def test_weights_of_another_network_are_not_exported(run_dir, tmp_path, capsys):
+    weights = run_dir.latest_checkpoint() / "model.safetensors"  # of the network at smoke scale
+    arguments = ["export", NAME, "--format", "torch", "--out", str(tmp_path / "net.pt2")]
+    assert main([*arguments, "--weights", str(weights)]) == 2
+    assert f"{weights} does not fit this network" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

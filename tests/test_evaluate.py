@@ -4,11 +4,13 @@ import gc
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import psutil
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from fcnbook.evaluate import evaluate
@@ -89,6 +91,81 @@ def test_equals_one_picture_at_a_time_counted_by_torchmetrics(spec):
     # A pass of several pictures may round the last bit of a logit otherwise, so a tie may fall the other way.
     assert matrix.sum() == theirs.confmat.sum()
     assert (matrix - theirs.confmat).abs().sum() <= 2
+
+
+def count(labels, pred):
+    matrix = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
+    valid = labels != 255
+    np.add.at(matrix, (labels[valid], pred[valid]), 1)
+    return matrix
+
+
+def plain_pass(model, image, size):
+    """(H, W) classes: normalise, forward, resize once with align_corners, argmax; as pytorch-auto-drive tests."""
+    data = RECIPE.data
+    normalized = (torch.from_numpy(image.astype(np.float32)) - torch.tensor(data.mean)) / torch.tensor(
+        data.std
+    )
+    with torch.no_grad():
+        logits = model(normalized.permute(2, 0, 1)[None]).main
+    return F.interpolate(logits, size, mode="bilinear", align_corners=True)[0].argmax(0).numpy()
+
+
+def of_auto_drive(**fields):
+    return replace(
+        RECIPE, model=replace(RECIPE.model, align_corners=True), evaluation=EvalSpec(resizes="once", **fields)
+    )
+
+
+def test_padded_pictures_score_as_padded_pictures_with_void_labels():
+    """Black at the right and bottom before normalisation, scored at the padded size."""
+    model, dataset = TinyNet().eval(), RandomPictures(8, sizes=((32, 48), (50, 33), (20, 24)))
+    expected = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
+    for index in range(8):
+        sample = dataset[index]
+        beyond = (51 - sample.labels.shape[0], 51 - sample.labels.shape[1])
+        image = np.pad(sample.image, ((0, beyond[0]), (0, beyond[1]), (0, 0)))
+        labels = np.pad(sample.labels, ((0, beyond[0]), (0, beyond[1])), constant_values=255)
+        expected += count(labels, plain_pass(model, image, (51, 51)))
+    matrix = evaluate(model, dataset, of_auto_drive(pad_to=(51, 51))).numpy()
+    assert matrix.sum() == expected.sum()
+    assert np.abs(matrix - expected).sum() <= 2  # a tie may fall the other way
+
+
+def test_scores_at_another_size_are_of_resized_labels():
+    """Picture and labels to half their size, and scored there."""
+    model, dataset = TinyNet().eval(), RandomPictures(5, sizes=((32, 48),))
+    expected, seen = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64), []
+    for index in range(5):
+        sample = dataset[index]
+        image = cv2.resize(sample.image, (24, 16), interpolation=cv2.INTER_LINEAR)
+        expected += count(sample.labels[::2, ::2], plain_pass(model, image, (16, 24)))
+    recipe = of_auto_drive(size=(16, 24), score_size=(16, 24))
+    matrix = evaluate(model, dataset, recipe, on_sample=lambda *seen_now: seen.append(seen_now)).numpy()
+    assert matrix.sum() == expected.sum()
+    assert np.abs(matrix - expected).sum() <= 2
+    for index, sample, pred in seen:
+        assert sample.image.shape == (16, 24, 3) and pred.shape == (16, 24)
+        assert np.array_equal(sample.labels, dataset[index].labels[::2, ::2])
+
+
+@pytest.mark.parametrize("fields", [{"score_size": (512, 1024)}, {"pad_to": (512, 1024)}])
+def test_the_size_of_logits_decides_how_many_pictures_share_a_pass(fields):
+    """10 x 512 x 1024 numbers are more than half of the limit: one picture a pass, where eight would fit at 32x48."""
+    model, pictures_a_pass = TinyNet(), []
+    model.register_forward_pre_hook(lambda module, inputs: pictures_a_pass.append(len(inputs[0])))
+    evaluate(model, RandomPictures(3), replace(RECIPE, evaluation=EvalSpec(**fields)))
+    evaluate(model, RandomPictures(3), RECIPE)
+    assert pictures_a_pass == [1, 1, 1, 3]
+
+
+def test_a_picture_with_other_channels_names_its_sample():
+    dataset = RandomPictures(10)
+    dataset.changes[6] = lambda sample: sample._replace(image=sample.image.repeat(2, axis=2))
+    with pytest.raises(
+        InputError, match="picture 6: the picture has 6 channels, but the recipe has a mean for 3"
+    ):
+        evaluate(TinyNet(), dataset, RECIPE)
 
 
 def test_callback_sees_every_sample_in_order_with_its_own_prediction():

@@ -74,6 +74,20 @@ class TestReadImage:
         with pytest.raises(InputError, match=r"street\.jpg is truncated.*Fetch it again"):
             read_image(path)
 
+    @pytest.mark.parametrize("options", [{}, {"transparency": (1, 2, 3)}, {"compress_level": 0}, {"dpi": (72, 72)}])
+    def test_plain_png_is_read_as_pillow_reads_it(self, tmp_path, picture, options):
+        path = save(tmp_path / "a.png", picture, **options)
+        np.testing.assert_array_equal(read_image(path), np.asarray(Image.open(path).convert("RGB")))
+
+    @pytest.mark.parametrize("kept", [8, 40, 0.5, 0.9, 0.99])
+    def test_truncated_png(self, tmp_path, kept):
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        path = save(tmp_path / "street.png", noise)
+        data = path.read_bytes()
+        path.write_bytes(data[: kept if kept > 1 else int(kept * len(data))])
+        with pytest.raises(InputError, match=r"street\.png .*[Ff]etch it again"):
+            read_image(path)
+
     def test_damaged_png(self, tmp_path, picture):
         path = save(tmp_path / "a.png", picture)
         data = bytearray(path.read_bytes())

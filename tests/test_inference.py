@@ -1,6 +1,7 @@
 """Inference against a slow version in numpy: one window, one pass, one picture at a time, own bilinear resize."""
 
 import io
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -43,10 +44,10 @@ TOLERANCE = 1e-5
 class TinyNet(nn.Module):
     """Fully convolutional at stride 4, in float64."""
 
-    def __init__(self, num_classes=10):
+    def __init__(self, num_classes=10, in_channels=3):
         super().__init__()
         generator = torch.Generator().manual_seed(0)
-        self.features = nn.Conv2d(3, 6, 5, stride=4, padding=2)
+        self.features = nn.Conv2d(in_channels, 6, 5, stride=4, padding=2)
         self.norm = nn.BatchNorm2d(6)
         self.classifier = nn.Conv2d(6, num_classes, 3, padding=1)
         for parameter in self.parameters():
@@ -74,10 +75,10 @@ def bilinear(maps, size, align_corners):
     return maps
 
 
-def slow_logits(model, normalized, align_corners):
+def slow_logits(model, normalized, align_corners, size=None):
     with torch.no_grad():
         logits = model(torch.from_numpy(normalized.transpose(2, 0, 1)[None])).main[0].numpy()
-    return bilinear(logits, normalized.shape[:2], align_corners)
+    return bilinear(logits, size or normalized.shape[:2], align_corners)
 
 
 def slow_slide(model, normalized, window, stride, align_corners):
@@ -96,8 +97,9 @@ def slow_slide(model, normalized, window, stride, align_corners):
     return total / visits
 
 
-def slow_segment(model, image, spec, align_corners):
+def slow_segment(model, image, spec, align_corners, mean=MEAN, std=STD):
     size = image.shape[:2]
+    out_size = spec.score_size or size
     results = []
     for ratio in spec.scales:
         fit = [int(side * ratio) for side in (spec.size or size)]
@@ -105,12 +107,22 @@ def slow_segment(model, image, spec, align_corners):
         height, width = (int(side * factor + 0.5) for side in size)
         resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         for flip in (False, True) if spec.flip else (False,):
-            normalized = ((resized[:, ::-1] if flip else resized) - MEAN) / STD
+            padded = resized[:, ::-1] if flip else resized
+            if spec.pad_to:
+                beyond = [
+                    max(whole - side, 0) for whole, side in zip(spec.pad_to, (height, width), strict=True)
+                ]
+                padded = np.pad(padded, ((0, beyond[0]), (0, beyond[1]), (0, 0)), constant_values=0)
+            normalized = (padded - mean) / std
             if spec.window:
                 logits = slow_slide(model, normalized, spec.window, spec.window_stride, align_corners)
+            elif spec.resizes == "once" and not spec.pad_to:
+                logits = slow_logits(model, normalized, align_corners, out_size)
             else:
                 logits = slow_logits(model, normalized, align_corners)
-            logits = bilinear(logits, size, align_corners)
+            if spec.pad_to:
+                logits = logits[:, :height, :width]
+            logits = bilinear(logits, out_size, align_corners)
             exponentials = np.exp(logits)
             results.append(
                 logits if len(spec.scales) == 1 and not spec.flip else exponentials / exponentials.sum(0)
@@ -134,6 +146,17 @@ PROTOCOLS = {
     "scales and flip, slide": EvalSpec(
         size=(30, 50), scales=(0.5, 1.5), flip=True, window=(16, 16), window_stride=(10, 10)
     ),
+    "resized once": EvalSpec(size=(50, 90), resizes="once"),
+    "resized once, scales and flip": EvalSpec(size=(20, 30), scales=(0.5, 1.5), flip=True, resizes="once"),
+    "resized once, slide": EvalSpec(size=(40, 60), window=(25, 25), window_stride=(17, 17), resizes="once"),
+    "padded": EvalSpec(pad_to=(40, 61)),
+    "padded, resized once": EvalSpec(pad_to=(40, 61), resizes="once"),
+    "padded in one direction, scaled": EvalSpec(size=(40, 60), pad_to=(50, 20)),
+    "padded, scales and flip": EvalSpec(pad_to=(40, 61), scales=(0.5, 1.0), flip=True),
+    "padded, slide": EvalSpec(pad_to=(40, 61), window=(25, 25), window_stride=(17, 17)),
+    "smaller padding than picture": EvalSpec(pad_to=(20, 20)),
+    "scored at another size": EvalSpec(size=(20, 30), score_size=(21, 31)),
+    "scored at another size, resized once": EvalSpec(size=(20, 30), score_size=(40, 57), resizes="once"),
 }
 
 
@@ -142,7 +165,7 @@ PROTOCOLS = {
 def test_equals_the_slow_version(spec, align_corners):
     model, image = TinyNet(), picture(33, 47)
     result = segment(model, image, spec, DATA, align_corners=align_corners)
-    assert result.shape == (10, 33, 47)
+    assert result.shape == (10, *(spec.score_size or (33, 47)))
     assert result.numpy() == pytest.approx(slow_segment(model, image, spec, align_corners), abs=TOLERANCE)
 
 
@@ -161,6 +184,76 @@ def test_pictures_together_equal_pictures_alone(spec):
     together = segment_together(model, images, spec, DATA, align_corners=False)
     alone = [segment(model, image, spec, DATA, align_corners=False) for image in images]
     assert torch.allclose(together, torch.stack(alone), rtol=0, atol=1e-12)
+
+
+def test_resizing_once_is_another_protocol():
+    """From stride 4 to 33x47 at once, and over 50x71: the values between differ."""
+    model, image, spec = TinyNet(), picture(33, 47), EvalSpec(size=(50, 90))
+    twice = segment(model, image, spec, DATA, align_corners=False)
+    once = segment(model, image, replace(spec, resizes="once"), DATA, align_corners=False)
+    assert (once - twice).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(("inputs", "channels"), [("hha", 3), ("color_depth", 4), ("color_hha", 6)])
+@pytest.mark.parametrize("name", ["whole, scaled up", "scales and flip, slide", "padded, scales and flip"])
+def test_pictures_of_other_channels_equal_the_slow_version(inputs, channels, name):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (33, 47, channels), dtype=np.uint8)
+    if inputs == "color_depth":
+        image = image + rng.random((33, 47, 4), dtype=np.float32)
+    mean, std = tuple(rng.uniform(80, 130, channels)), tuple(rng.uniform(50, 60, channels))
+    data = DataSpec(name="nyud", num_classes=40, inputs=inputs, mean=mean, std=std)
+    model, spec = TinyNet(in_channels=channels), PROTOCOLS[name]
+    result = segment(model, image, spec, data, align_corners=False)
+    slow = slow_segment(model, image, spec, False, np.array(mean), np.array(std))
+    assert result.numpy() == pytest.approx(slow, abs=TOLERANCE)
+
+
+def test_what_is_no_picture_of_the_channels():
+    mean = (116.0, 97.0, 92.0, 7.8)
+    data = DataSpec(name="nyud", num_classes=40, inputs="color_depth", mean=mean, std=(1.0,) * 4)
+    model = TinyNet(in_channels=4)
+    for image, error, sentence in [
+        (np.zeros((8, 8, 3), np.float32), ValueError, r"shape \(height, width, 4\), got \(8, 8, 3\)"),
+        (
+            np.zeros((8, 8, 4), np.uint8),
+            TypeError,
+            "with depth is float32, RGB on the 0 to 255 scale, got uint8",
+        ),
+    ]:
+        with pytest.raises(error, match=sentence):
+            segment(model, image, EvalSpec(), data, align_corners=False)
+
+
+def test_half_precision_has_no_effect_on_a_cpu():
+    model, image = TinyNet().float(), picture(33, 47)
+    full = segment(model, image, EvalSpec(), DATA, align_corners=False)
+    half = segment(model, image, EvalSpec(precision="fp16"), DATA, align_corners=False)
+    assert torch.equal(full, half)
+
+
+class Mirror(nn.Module):
+    """Returns the colours that it is shown as logits, so that what came in can be read off."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(()))
+
+    def forward(self, images):
+        return SegLogits(images)
+
+
+def test_the_float_protocol_keeps_what_lies_between_grey_levels():
+    """Halving by bilinear interpolation is the mean of 2x2 pixels, which is rounded on uint8 only."""
+    image = picture(4, 6)
+    means = image.reshape(2, 2, 3, 2, 3).mean(axis=(1, 3))
+    spec = EvalSpec(size=(2, 3), score_size=(2, 3), resizes="once", interpolation="float")
+    data = replace(DATA, mean=(0.0,) * 3, std=(1.0,) * 3)
+    seen = segment(Mirror(), image, spec, data, align_corners=False).permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(seen, means, atol=1e-4)
+    assert (means % 1 != 0).any()
+    rounded = segment(Mirror(), image, replace(spec, interpolation="uint8"), data, align_corners=False)
+    assert (rounded % 1 == 0).all()
 
 
 def test_windows_go_through_the_network_within_the_budget(monkeypatch):
@@ -264,6 +357,22 @@ def test_prediction_follows_the_recipe_of_the_model(model):
     assert Image.open(io.BytesIO(prediction._repr_png_())).size == (47, 33)
 
 
+def test_prediction_has_the_size_of_its_picture_whatever_is_scored(model):
+    image, fields = picture(33, 47), dict(size=(20, 30), pad_to=(40, 60))
+    model.recipe = replace(model.recipe, evaluation=EvalSpec(score_size=(20, 30), **fields))
+    mask = predict(model, image).mask
+    assert np.array_equal(mask, slow_segment(model, image, EvalSpec(**fields), True).argmax(0))
+
+
+def test_prediction_of_more_than_colour_is_refused(model):
+    data = replace(DATA, inputs="color_hha", mean=DATA.mean * 2, std=DATA.std * 2)
+    model.recipe = replace(model.recipe, data=data)
+    with pytest.raises(
+        TypeError, match=r"takes colour pictures, and this network reads 'color_hha', 6 channels"
+    ):
+        predict(model, picture(8, 8))
+
+
 def test_prediction_of_a_file_a_tensor_and_a_view(model, tmp_path):
     image = picture(33, 47)
     Image.fromarray(image).save(tmp_path / "street.png")
@@ -332,3 +441,15 @@ def test_the_same_on_the_device():
     on_device = segment(model.cuda(), image, spec, DATA, align_corners=True)
     assert on_device.is_cuda
     assert torch.allclose(on_device.cpu(), on_cpu, rtol=0, atol=1e-9)
+
+
+@pytest.mark.gpu
+def test_half_precision_on_the_device():
+    """In fp16 the network multiplies in half precision; its logits come back in float32."""
+    model, image, seen = TinyNet().float().cuda(), picture(33, 47), []
+    model.classifier.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    full = segment(model, image, EvalSpec(), DATA, align_corners=True)
+    half = segment(model, image, EvalSpec(precision="fp16"), DATA, align_corners=True)
+    assert seen == [torch.float32, torch.float16]
+    assert half.dtype == torch.float32
+    assert 0 < (half - full).abs().max() < 0.05 * full.abs().max()

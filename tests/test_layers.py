@@ -8,14 +8,14 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "fcnbook"
 LAYERS = {
     0: ["types", "labels", "recipe", "files", "rundir", "published"],
-    1: ["download", "layers", "losses", "metrics", "schedule", "testing", "draw", "recipes"],
-    2: ["data", "backbones", "heads"],
+    1: ["download", "layers", "losses", "metrics", "schedule", "testing", "draw", "torchfile", "recipes"],
+    2: ["data", "backbones", "necks", "heads"],
     3: ["segmenter"],
-    4: ["inference", "checkpoint"],
+    4: ["inference", "checkpoint", "weights"],
     5: ["build"],
-    6: ["evaluate", "cost", "check"],
-    7: ["train", "report"],
-    8: ["run"],
+    6: ["evaluate", "cost", "doctor", "export", "check"],
+    7: ["train", "report", "start"],
+    8: ["run", "verify", "bench"],
     9: ["launch", "headless", "gallery", "viewers"],
     10: ["cli"],
 }

@@ -10,7 +10,10 @@ from fcnbook.layers import (
     BilinearUpsample,
     ConvBNReLU,
     Grid,
+    PyramidAverage,
+    SeparableConv,
     add_cropped,
+    averaging_matrix,
     bilinear_kernel,
     crop,
     init_convolutions,
@@ -146,3 +149,80 @@ def test_add_cropped_by_hand():
     assert add_cropped(x, skip, -1)[0, 0, 0].tolist() == [20.0, 31.0]
     # skip ends first
     assert add_cropped(x, skip, 2)[0, 0, 0].tolist() == [12.0, 23.0]
+
+
+def test_separable_convolution_is_a_convolution_whose_kernel_is_a_product():
+    """Without batch norm, the kernel of both steps is weight[o, i] * kernel[i, y, x]."""
+    torch.manual_seed(0)
+    layer, x = SeparableConv(3, 4, dilation=2).eval(), torch.randn(2, 3, 9, 11)
+    depthwise, pointwise = layer.depthwise_conv.conv.weight, layer.pointwise_conv.conv.weight
+    # in evaluation mode batch norm starts as a division by sqrt(1 + 1e-5)
+    wanted = F.conv2d(x, pointwise * depthwise[:, 0], padding=2, dilation=2).clamp(min=0) / (1 + 1e-5)
+    torch.testing.assert_close(layer(x), wanted)
+    assert (depthwise.numel(), pointwise.numel()) == (3 * 9, 3 * 4)
+
+
+def test_averaging_matrix_by_hand():
+    like = torch.zeros((), dtype=torch.float64)
+    third, half = 1 / 3, 1 / 2
+    assert averaging_matrix(5, 2, like).tolist() == [[third, third, third, 0, 0], [0, 0, third, third, third]]
+    assert averaging_matrix(2, 3, like).tolist() == [[1, 0], [half, half], [0, 1]]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_pyramid_average_is_adaptive_pooling_at_every_size(memory_format):
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(1, 1), (3, 2), (5, 6), (6, 6), (7, 13), (13, 17), (24, 36), (97, 129)]
+    for height, width in sizes:
+        x = torch.randn(2, 3, height, width, generator=generator, dtype=torch.float64)
+        x = x.to(memory_format=memory_format).requires_grad_()
+        grids = PyramidAverage((1, 2, 3, 6))(x)
+        for cells, got in zip((1, 2, 3, 6), grids, strict=True):
+            wanted = F.adaptive_avg_pool2d(x, cells)
+            direction = torch.randn(wanted.shape, generator=generator, dtype=torch.float64)
+            # 1e-12: float64, sums in another order
+            torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
+            got_grad = torch.autograd.grad(got, x, direction, retain_graph=True)
+            torch.testing.assert_close(
+                got_grad, torch.autograd.grad(wanted, x, direction), rtol=0, atol=1e-12
+            )
+
+
+def test_pyramid_average_of_a_part_of_a_map_is_that_of_its_copy():
+    x = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(0))
+    part = x[:, :, 1:8, 2:9]
+    for got, wanted in zip(PyramidAverage((1, 4))(part), PyramidAverage((1, 4))(part.clone()), strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_pyramid_average_keeps_channels_last():
+    x = torch.randn(2, 8, 9, 11).contiguous(memory_format=torch.channels_last)
+    assert all(y.is_contiguous(memory_format=torch.channels_last) for y in PyramidAverage((2, 3))(x))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2**-10), (torch.bfloat16, 2**-7)], ids=str)
+def test_pyramid_average_in_half_precision_stays_within_its_digits(dtype, tolerance):
+    """Values near 200, whose sum over a row would not fit in float16."""
+    x = 200 + torch.rand(1, 4, 300, 400, generator=torch.Generator().manual_seed(0))
+    for cells, got in zip((1, 2, 3, 6), PyramidAverage((1, 2, 3, 6))(x.to(dtype)), strict=True):
+        wanted = F.adaptive_avg_pool2d(x.to(dtype).double(), cells)
+        assert got.dtype == dtype
+        assert ((got.double() - wanted).abs() <= tolerance * wanted).all()
+
+
+def test_pyramid_average_has_no_state_and_works_without_data():
+    layer = PyramidAverage((1, 2, 3, 6))
+    assert layer.state_dict() == {}
+    grids = layer(torch.empty(2, 3, 9, 11, device="meta"))
+    assert [grid.shape for grid in grids] == [(2, 3, k, k) for k in (1, 2, 3, 6)]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_pyramid_average_is_exported_for_maps_of_every_size(memory_format):
+    layer = PyramidAverage((1, 2, 3, 6))
+    x = torch.randn(2, 3, 14, 18).to(memory_format=memory_format)
+    auto = torch.export.Dim.AUTO
+    program = torch.export.export(layer, (x,), dynamic_shapes=({2: auto, 3: auto},)).module()
+    other = torch.randn(2, 3, 31, 5).to(memory_format=memory_format)
+    for got, wanted in zip(program(other), layer(other), strict=True):
+        torch.testing.assert_close(got, wanted)

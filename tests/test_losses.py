@@ -136,6 +136,84 @@ def test_half_precision_logits_are_resized_in_single():
     assert half.item() == pytest.approx(exact.item(), rel=1e-6)
 
 
+def test_scene_loss_worked_by_hand():
+    """Picture 0 shows classes 0 and 2, picture 1 class 1; void is no class. Sigmoids of 0, log 3: 1/2, 3/4."""
+    labels = torch.tensor([[[0, 2], [255, 0]], [[1, 255], [1, 1]]])
+    up = np.log(3)
+    scene = torch.tensor([[0, up, up, 0], [0, up, 0, -up]], dtype=torch.float64).requires_grad_()
+    main = torch.zeros(2, NUM_CLASSES, 2, 2, dtype=torch.float64)
+    spec = LossSpec(scene_weight=0.2)
+
+    total, parts = segmentation_loss(SegLogits(main, scene=scene), labels, spec, align_corners=False)
+
+    # the probability given to the truth, "present" for the three above and "absent" for the rest
+    right = [1 / 2, 1 / 4, 3 / 4, 1 / 2, 1 / 2, 3 / 4, 1 / 2, 3 / 4]
+    assert parts["scene"].item() == pytest.approx(-np.log(right).mean())
+    assert total.item() == pytest.approx(parts["main"].item() + 0.2 * parts["scene"].item())
+    # gradient of the mean over 2 x 4: (probability - truth) / 8
+    wanted = np.array([[1 / 2 - 1, 3 / 4, 3 / 4 - 1, 1 / 2], [1 / 2, 3 / 4 - 1, 1 / 2, 1 / 4]]) * 0.2 / 8
+    assert torch.autograd.grad(total, scene)[0].numpy() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("averaging", ["all", "valid", "sum"])
+def test_scene_loss_does_not_depend_on_averaging_class_weights_or_type(averaging):
+    logits, labels = random_batch()
+    scene = torch.randn(2, NUM_CLASSES, generator=torch.Generator().manual_seed(1)).bfloat16()
+    present = torch.stack([(labels == k).flatten(1).any(1) for k in range(NUM_CLASSES)], 1).double()
+    prob = 1 / (1 + (-scene.double()).exp())
+    expected = -(present * prob.log() + (1 - present) * (1 - prob).log()).mean().item()
+    for weights, dtype in ((None, torch.uint8), (WEIGHTS, torch.int64)):
+        _, parts = segmentation_loss(
+            logits._replace(scene=scene),
+            labels.to(dtype),
+            LossSpec(averaging=averaging),
+            align_corners=False,
+            class_weights=weights,
+        )
+        assert parts["scene"].dtype == torch.float32  # resolved more finely than the logits
+        assert parts["scene"].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_scene_loss_of_nothing_but_void_asks_for_no_class():
+    labels = torch.full((1, 2, 2), 255)
+    scene = torch.full((1, NUM_CLASSES), -50.0, requires_grad=True)
+    logits = SegLogits(torch.zeros(1, NUM_CLASSES, 2, 2), scene=scene)
+    _, parts = segmentation_loss(logits, labels, LossSpec(), align_corners=False)
+    assert parts["scene"].item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("averaging", ["all", "valid", "sum"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64], ids=str)
+def test_geometric_loss_has_weight_1_and_no_class_weights(averaging, dtype):
+    logits, labels = random_batch()
+    generator = torch.Generator().manual_seed(2)
+    maps = torch.randn(2, 3, 3, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    geometry = torch.randint(0, 3, labels.shape, generator=generator)
+    geometry[torch.rand(labels.shape, generator=generator) < 0.2] = 255
+
+    total, parts = segmentation_loss(
+        SegLogits(logits.main, geometry=maps),
+        labels,
+        LossSpec(averaging=averaging),
+        align_corners=False,
+        class_weights=WEIGHTS,
+        geometry=geometry.to(dtype),
+    )
+
+    main = expected_loss(logits.main, labels, averaging, False, WEIGHTS)
+    geometric = expected_loss(maps, geometry, averaging, False, None)
+    assert list(parts) == ["main", "geometry"]
+    assert parts["geometry"].item() == pytest.approx(geometric, rel=1e-12)
+    assert total.item() == pytest.approx(main + geometric, rel=1e-12)
+    assert torch.autograd.grad(total, maps)[0].any()
+
+
+def test_geometric_logits_need_geometric_labels():
+    logits, labels = random_batch()
+    with pytest.raises(ValueError, match="pass geometry="):
+        segmentation_loss(logits._replace(geometry=logits.main), labels, LossSpec(), align_corners=False)
+
+
 def test_class_weights_worked_by_hand():
     weights = inverse_sqrt_frequency_weights(torch.tensor([899, 99, 0]))
     raw = np.array([(899 / 998 + 0.001) ** -0.5, (99 / 998 + 0.001) ** -0.5, 0.001**-0.5])

@@ -214,3 +214,56 @@ def test_validations_are_evenly_spaced(tmp_path):
 
 def test_the_process_id_of_the_writer_is_gone_after_the_run(undisturbed):
     assert RunDir(undisturbed).writer_pid() is None
+
+
+def best_of(num_steps=12):
+    """A run that validates every third step, learns much too fast, and keeps its best weights."""
+    recipe = small(num_steps)
+    schedule = dataclasses.replace(recipe.schedule, keep="best", validation_interval=3)
+    return dataclasses.replace(recipe, schedule=schedule, optim=dataclasses.replace(recipe.optim, lr=0.05))
+
+
+def test_the_best_validation_is_what_counts_where_the_recipe_says_so(tmp_path):
+    report = run(best_of(), tmp_path, execution=EVERY_STEP)
+    done = {e["step"]: e["miou"] for e in RunDir(tmp_path).events() if e["event"] == "validation"}
+    assert list(done) == [3, 6, 9, 12]
+    assert report.miou == pytest.approx(max(done.values()), abs=1e-6)
+    best_step = max(done, key=lambda step: done[step])
+    assert f"weights of step {best_step}, the best of all validations" in report.protocol
+    assert RunDir(tmp_path).scored_weights() == RunDir(tmp_path).best_folder
+    assert max(done.values()) > min(done.values())
+
+
+def test_the_best_weights_survive_a_kill(tmp_path):
+    undisturbed = run(best_of(), tmp_path / "undisturbed", seed=3, execution=EVERY_STEP)
+    (tmp_path / "killed").mkdir()
+    with start_process(tmp_path / "killed", best_of()) as process:
+        wait_for_step(tmp_path / "killed", 7)
+        process.kill()
+    report = run(best_of(), tmp_path / "killed", seed=3, execution=EVERY_STEP)
+    assert (report.miou, report.protocol) == (undisturbed.miou, undisturbed.protocol)
+    kept = [
+        load_file(RunDir(tmp_path / name).best_folder / "model.safetensors")
+        for name in ("undisturbed", "killed")
+    ]
+    assert all(torch.equal(tensor, kept[1][name]) for name, tensor in kept[0].items())
+
+
+def test_a_validation_that_an_interrupt_ended_is_made_up_for(tmp_path, monkeypatch):
+    undisturbed = run(best_of(), tmp_path / "undisturbed", execution=EVERY_STEP)
+    calls = []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate_module.evaluate(*args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("fcnbook.run.evaluate", interrupted)
+        run(best_of(), tmp_path / "stopped", execution=EVERY_STEP)
+    assert RunDir(tmp_path / "stopped").latest_checkpoint().name == "step-00000006"
+    report = run(best_of(), tmp_path / "stopped", execution=EVERY_STEP)
+    steps = [e["step"] for e in RunDir(tmp_path / "stopped").events() if e["event"] == "validation"]
+    assert steps == [3, 6, 9, 12]
+    assert (report.miou, report.protocol) == (undisturbed.miou, undisturbed.protocol)

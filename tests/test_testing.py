@@ -109,7 +109,7 @@ class Returning(nn.Module):
     [
         (lambda x: {"c2": 2 * x, "c3": x[:, :1] * 3}, 2),
         (lambda x: (2 * x, [x + 1, None]), 3),
-        (lambda x: SegLogits(2 * x, x * 3), 3),
+        (lambda x: SegLogits(2 * x, x * 3), 4),
         (lambda x: x.argmax(1), 1),
     ],
     ids=["dict", "tuple", "named tuple", "integers"],

@@ -131,3 +131,69 @@ def test_a_non_finite_loss_stops_before_the_weights_change(recipe):
     assert caught.value.batch.names == ["a", "b"]
     for name, tensor in model.named_parameters():
         assert torch.equal(tensor.nan_to_num(), before[name].nan_to_num()), name
+
+
+def test_accumulated_passes_are_one_step_on_the_mean_of_their_gradients(recipe):
+    """Three passes of two pictures against one pass of the six, for a loss that is a mean over all pixels."""
+    recipe = dataclasses.replace(
+        recipe,
+        optim=OptimSpec(lr=0.1, momentum=0.9, weight_decay=0.01),
+        loss=dataclasses.replace(recipe.loss, averaging="all"),
+    )
+    data = list(batches(6))
+    together = [
+        Batch(*(torch.cat([b[i] for b in data[start : start + 3]]) for i in range(3)), ["six"])
+        for start in (0, 3)
+    ]
+    weights, logs = [], []
+    for accumulation, stream in ((3, data), (1, together)):
+        torch.manual_seed(0)
+        model, log = OneConv().double(), Log()
+        variant = dataclasses.replace(recipe, accumulation=accumulation)
+        optimizer = build_optimizer(variant, model)
+        train(model, stream, variant, optimizer, torch.amp.GradScaler("cpu", enabled=False), log)
+        weights.append(model.conv.weight.detach())
+        logs.append(log)
+    assert logs[0].steps == logs[1].steps == [1, 2]
+    assert logs[0].rates == logs[1].rates
+    torch.testing.assert_close(*weights, rtol=1e-6, atol=1e-9)
+
+
+def test_a_group_learns_at_its_own_multiple_of_the_rate(recipe):
+    recipe = dataclasses.replace(recipe, optim=OptimSpec(lr=0.1, momentum=0.0, weight_decay=0.0))
+    moved = []
+    for factor in (1.0, 0.25):
+        torch.manual_seed(0)
+        model = OneConv().double()
+        before = model.conv.weight.detach().clone()
+        optimizer = build_optimizer(recipe, model)
+        optimizer.param_groups[0]["lr_mult"] = factor
+        train(model, batches(1), recipe, optimizer, torch.amp.GradScaler("cpu", enabled=False), Log())
+        moved.append(model.conv.weight.detach() - before)
+    torch.testing.assert_close(moved[1], 0.25 * moved[0], rtol=1e-6, atol=1e-9)
+
+
+class RecordingScaler:
+    """Stands for a GradScaler on a machine without one: keeps what `update` is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def scale(self, loss):
+        return loss
+
+    def step(self, optimizer):
+        optimizer.step()
+
+    def update(self, new_scale=None):
+        self.told.append(new_scale)
+
+
+@pytest.mark.parametrize("loss_scale", [None, 512.0])
+def test_a_constant_loss_scale_is_set_again_after_every_step(recipe, loss_scale):
+    """As mmsegmentation's fp16 row has it: a scaler that is told the scale keeps it, whatever the gradients were."""
+    recipe = dataclasses.replace(recipe, loss_scale=loss_scale)
+    model, optimizer, _ = parts(recipe)
+    scaler = RecordingScaler()
+    train(model, batches(2), recipe, optimizer, scaler, Log())
+    assert scaler.told == [loss_scale, loss_scale]

@@ -10,6 +10,9 @@ Each class is there for a lesson. Pole and sign are thin: what a stride of 32 lo
 a tenfold range of sizes. Road and plaza are the same ground, and only a house at the edge of the picture
 tells them apart, with striped awnings on a plaza and a glass grid on a road: a network must look far.
 
+Each material also knows how far away it is, so a scene has an exact depth map, and with it HHA pictures and
+geometric labels: small stand-ins for NYUDv2 and SIFT Flow. They take no random number of their own.
+
 Random numbers come from an integer hash, and floats are only added, subtracted, multiplied, divided and
 rounded, which IEEE 754 defines to the last bit: a scene has the same pixels on every machine.
 """
@@ -26,6 +29,7 @@ from fcnbook.labels import IGNORE_INDEX, STREETS
 from fcnbook.types import Sample
 
 Split = Literal["train", "val", "test"]
+Inputs = Literal["color", "hha", "color_depth", "color_hha"]
 Size = tuple[int, int]
 Colour = tuple[float, float, float]
 Span = tuple[float, float]
@@ -39,11 +43,21 @@ NUM_SCENES: dict[Split, int] = {"train": 1024, "val": 200, "test": 200}
 CACHE_BYTES = 512 * 2**20
 """Scenes kept in memory by one process; when it is full, further scenes are drawn anew each time."""
 
+SKY_DISTANCE = 100.0
+"""Metres; the depth of the sky, which has none. Everything else is nearer."""
+NEAREST = 4.0
+"""Metres; the horizontal disparity of HHA is 255 here and at less, and 255 * NEAREST / depth farther away."""
+HIGHEST = 16.0
+"""Metres above the ground; the height of HHA is 255 here and above, and 0 on the ground."""
+HORIZONTAL, VERTICAL, OPEN_SKY = range(3)
+"""Geometric labels; 255 where the class labels are void."""
+
 # Metres. The eye is above cars and heads: their tops stay below the horizon, so they never hide the awnings.
 _EYE_HEIGHT = 2.2
 _POLE_WIDTH = 0.25
 _STOREY = 3.2
-_SHADED = (SKY, ROAD, PLAZA, SIDEWALK)  # what the shadow and the gradient of the sky fall on
+_GROUND = (ROAD, PLAZA, SIDEWALK)
+_SHADED = (SKY, *_GROUND)  # what the shadow and the gradient of the sky fall on
 # Pixels of a picture 96 high; other sizes scale them.
 _NEAR_HOUSE_WIDTH = (18.0, 50.0)
 _MAX_POLE_WIDTH = 3
@@ -51,7 +65,7 @@ _SIGN_SIDE = (2, 5)
 
 
 def draw_scene(
-    seed: int, index: int, size: Size = (96, 192), split: Split = "train"
+    seed: int, index: int, size: Size = (96, 192), split: Split = "train", inputs: Inputs = "color"
 ) -> tuple[np.ndarray, np.ndarray]:
     """One generated street scene, a pure function of its arguments.
 
@@ -62,21 +76,53 @@ def draw_scene(
         index: number of the scene, 0 or more.
         size: (height, width) in pixels, at least (32, 32).
         split: the three splits share no scene.
+        inputs: channels of the image; the street and its labels are the same for all.
 
     Returns:
-        image: (H, W, 3) uint8, RGB.
+        image: (H, W, 3) uint8, RGB, or HHA: horizontal disparity, height above the ground, and the angle between
+            the surface's normal and gravity, 255 for 180 degrees. Both together are (H, W, 6) uint8. With depth
+            (H, W, 4) float32, RGB and the natural logarithm of the metres along the viewing axis.
         labels: (H, W) uint8, class ids of `labels.STREETS`, 255 on borders.
 
     Raises:
-        ValueError: the size is too small to draw a street in, or the split has another name.
+        ValueError: the size is too small to draw a street in, or split or inputs have another name.
     """
+    if inputs not in get_args(Inputs):
+        raise ValueError(f"inputs {inputs!r} do not exist: choose one of {', '.join(get_args(Inputs))}")
+    scene = _painted(seed, index, size, split)
+    match inputs:
+        case "color":
+            image = scene.image()
+        case "hha":
+            image = scene.hha()
+        case "color_hha":
+            image = np.concatenate([scene.image(), scene.hha()], axis=-1)
+        case "color_depth":
+            log_depth = np.log(scene.depth()).astype(np.float32)
+            image = np.concatenate([scene.image().astype(np.float32), log_depth[:, :, None]], axis=-1)
+    return image, void_borders(scene.classes())
+
+
+def draw_depth(seed: int, index: int, size: Size = (96, 192), split: Split = "train") -> np.ndarray:
+    """The depth map of the scene that `draw_scene` draws of the same arguments.
+
+    Exact for what is drawn: walls and ground at the centre of each pixel, trees, poles, cars and persons as upright
+    planes that face the viewer. The sky is `SKY_DISTANCE` away.
+
+    Returns:
+        (H, W) float64, metres along the viewing axis.
+    """
+    return _painted(seed, index, size, split).depth()
+
+
+def _painted(seed: int, index: int, size: Size, split: Split) -> "_Scene":
     if min(size) < 32:
         raise ValueError(f"size {size} is too small for a street: give a height and width of 32 or more")
     if split not in get_args(Split):
         raise ValueError(f"split {split!r} does not exist: choose one of {', '.join(get_args(Split))}")
     scene = _Scene(size, _Draws(seed, get_args(Split).index(split), index))
     scene.paint()
-    return scene.image(), void_borders(scene.classes())
+    return scene
 
 
 class Streets:
@@ -88,6 +134,8 @@ class Streets:
         num_scenes: length; by default `NUM_SCENES[split]`.
         seed: each seed is another city.
         cache: keep scenes in memory for every later `Streets` of this process with the same settings.
+        inputs: channels of the pictures, as in `draw_scene`.
+        geometry: samples have geometric labels too.
     """
 
     def __init__(
@@ -97,10 +145,16 @@ class Streets:
         num_scenes: int | None = None,
         seed: int = 0,
         cache: bool = True,
+        *,
+        inputs: Inputs = "color",
+        geometry: bool = False,
     ) -> None:
         if split not in NUM_SCENES:
             raise ValueError(f"split {split!r} does not exist: choose one of {', '.join(NUM_SCENES)}")
+        if inputs not in get_args(Inputs):
+            raise ValueError(f"inputs {inputs!r} do not exist: choose one of {', '.join(get_args(Inputs))}")
         self.split, self.size, self.seed, self.cache = split, size, seed, cache
+        self.inputs, self.geometry = inputs, geometry
         self.num_scenes = NUM_SCENES[split] if num_scenes is None else num_scenes
 
     def __len__(self) -> int:
@@ -112,14 +166,15 @@ class Streets:
         if not 0 <= index < len(self):
             raise IndexError(f"scene {index} of {len(self)}")
         image, labels = self._scene(index)
-        return Sample(image.copy(), labels.copy(), self.name(index))
+        geometry = geometry_of(labels) if self.geometry else None
+        return Sample(image.copy(), labels.copy(), self.name(index), geometry)
 
     def name(self, index: int) -> str:
         """What messages call the scene, such as "streets/val/000012"."""
         return f"streets/{self.split}/{index:06d}"
 
     def _scene(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        key = (self.seed, index, self.size, self.split)
+        key = (self.seed, index, self.size, self.split, self.inputs)
         if key in _CACHE:
             return _CACHE[key]
         scene = draw_scene(*key)
@@ -129,7 +184,15 @@ class Streets:
         return scene
 
 
-_CACHE: dict[tuple[int, int, Size, Split], tuple[np.ndarray, np.ndarray]] = {}
+_CACHE: dict[tuple[int, int, Size, Split, Inputs], tuple[np.ndarray, np.ndarray]] = {}
+
+
+def geometry_of(labels: np.ndarray) -> np.ndarray:
+    """(H, W) class ids -> (H, W) uint8: `HORIZONTAL` ground, `OPEN_SKY`, `VERTICAL` anything else, 255 void."""
+    table = np.full(256, IGNORE_INDEX, np.uint8)
+    table[: STREETS.num_classes] = VERTICAL
+    table[list(_GROUND)], table[SKY] = HORIZONTAL, OPEN_SKY
+    return table[labels]
 
 
 def void_borders(classes: np.ndarray) -> np.ndarray:
@@ -281,6 +344,8 @@ class _Scene:
         self._class_of: list[int] = []
         self._colour_of: list[Colour] = []
         self._grain_of: list[tuple[int, int]] = []
+        self._distance_of: list[float] = []
+        self._first_thing = 0
         self._fine, self._coarse = self._noise_window(1), self._noise_window(max(2, round(7 * self.unit)))
         self._shade = np.zeros(size, np.int16)
 
@@ -296,6 +361,7 @@ class _Scene:
         self._class_of.append(class_id)
         self._colour_of.append((red, green, blue))
         self._grain_of.append((fine, coarse))
+        self._distance_of.append(z)
         return len(self._class_of) - 1
 
     def classes(self) -> np.ndarray:
@@ -313,6 +379,37 @@ class _Scene:
         shade = self._shade * np.isin(self._class_of, _SHADED)[self.materials]
         rgb: np.ndarray = np.clip(colours[self.materials] + (grain + shade)[:, :, None], 0, 255)
         return rgb.astype(np.uint8)
+
+    def depth(self) -> np.ndarray:
+        """(H, W) metres along the viewing axis."""
+        camera, (height, width) = self.camera, self.size
+        down = np.arange(height) + 0.5 - camera.horizon
+        row_depth = np.full(height, SKY_DISTANCE)
+        row_depth[down > 0] = camera.focal * _EYE_HEIGHT / down[down > 0]
+        # Walls and gardens stand along the corridor, or at its end: their depth is that of their column.
+        off_centre = np.abs(np.arange(width) + 0.5 - camera.centre)
+        column_depth = self.corridor_half * camera.focal / np.maximum(off_centre, 1e-6)
+        column_depth = np.minimum(column_depth, self.end)
+        classes = self.classes()
+        depth = np.where(np.isin(classes, _GROUND), row_depth[:, None], column_depth)
+        depth[classes == SKY] = SKY_DISTANCE
+        is_thing = self.materials >= self._first_thing
+        depth[is_thing] = np.array(self._distance_of)[self.materials[is_thing]]
+        return depth
+
+    def hha(self) -> np.ndarray:
+        """(H, W, 3) uint8: horizontal disparity, height above the ground, angle of the normal with gravity.
+
+        Gravity points down and the normal of the ground up: 180 degrees. Walls, things and the sky, as if it were a
+        far wall, have 90. Source of the three channels: Gupta et al., arXiv:1407.5736; the scales are our own.
+        """
+        depth = self.depth()
+        down = np.arange(self.size[0])[:, None] + 0.5 - self.camera.horizon
+        metres_up = _EYE_HEIGHT - down * depth / self.camera.focal
+        degrees = np.where(np.isin(self.classes(), _GROUND), 180.0, 90.0)
+        channels = [NEAREST / depth, metres_up / HIGHEST, degrees / 180]
+        values: np.ndarray = np.rint(255 * np.stack(channels, axis=-1).clip(0, 1))
+        return values.astype(np.uint8)
 
     def paint(self) -> None:
         """Fills the map of materials from back to front."""
@@ -481,7 +578,7 @@ class _Scene:
 
     def _paint_things(self) -> None:
         """Trees, poles with signs, cars and persons, the farthest first."""
-        draws = self.draws
+        draws, self._first_thing = self.draws, len(self._class_of)
         kerb, wall = self.road_half + 0.5, self.corridor_half - 0.6
         things: list[_Thing] = []
         things += self._place(draws.integer(1, 4), (wall, wall), (14.0, 45.0), self._paint_tree)

@@ -1,4 +1,4 @@
-"""The FCN head of mmsegmentation, as decode head and as auxiliary head: `Features` -> logits (N, K, h, w).
+"""The FCN head, as decode head and as auxiliary head: `Features` -> logits (N, K, h, w).
 
 Layer 2. Taught in notebook 04; with dilation 6 it is the head of FCN-D6.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from fcnbook.heads._parts import classifier
 from fcnbook.layers import ConvBNReLU, init_convolutions
 from fcnbook.recipe import FCNHeadSpec
 from fcnbook.types import StageInfo
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class FCNHead(nn.Module):
-    """3x3 convolutions, joined with their input again if asked, dropout of channels, 1x1 classifier.
+    """3x3 convolutions, joined with their input again if asked, dropout, 1x1 classifier.
 
     Args:
         spec: which stage is read, width, number of convolutions, their dilation, dropout.
@@ -28,7 +29,9 @@ class FCNHead(nn.Module):
         num_classes: K.
         align_corners: taken because every head is built alike; this one resizes nothing inside.
 
-    Source: mmsegmentation's FCNHead. The dilation is that of `convs`; `conv_cat` is never dilated.
+    Source: mmsegmentation's FCNHead. The dilation is that of `convs`; `conv_cat` is never dilated. Without
+    `concat_input` it is the head of sssegmentation; with one convolution, and dropout of single values, that
+    of torchvision and pytorch-auto-drive.
     """
 
     def __init__(
@@ -45,13 +48,9 @@ class FCNHead(nn.Module):
         self.convs = nn.Sequential(*[ConvBNReLU(c, spec.channels, dilation=spec.dilation) for c in inputs])
         if spec.concat_input:
             self.conv_cat = ConvBNReLU(in_channels + spec.channels, spec.channels)
-        self.dropout = nn.Dropout2d(spec.dropout)
+        self.dropout = (nn.Dropout2d if spec.dropout_of == "channels" else nn.Dropout)(spec.dropout)
         init_convolutions(self)
-        self.conv_seg = nn.Conv2d(spec.channels, num_classes, 1)
-        if spec.classifier_std is not None:
-            nn.init.normal_(self.conv_seg.weight, std=spec.classifier_std)  # the first loss is near log(K)
-            assert self.conv_seg.bias is not None
-            nn.init.zeros_(self.conv_seg.bias)
+        self.conv_seg = classifier(spec.channels, num_classes, spec.classifier_std)
 
     def forward(self, features: Features) -> Tensor:
         """Logits (N, K, h, w) at the resolution of the stage that is read."""

@@ -6,19 +6,30 @@ asserts that each key equals what its recipe renders to.
 
 import difflib
 
+from fcnbook.published import ALIASES
 from fcnbook.recipe import Recipe
-from fcnbook.recipes import camvid, streets
+from fcnbook.recipes import ade20k, camvid, cityscapes, nyud, pascal_context, siftflow, streets, voc
 from fcnbook.recipes.scale import notebook_scale, scaled, with_num_steps
 
-RECIPES: dict[str, Recipe] = {**camvid.RECIPES, **streets.RECIPES}
+RECIPES: dict[str, Recipe] = {
+    **cityscapes.RECIPES,
+    **ade20k.RECIPES,
+    **voc.RECIPES,
+    **pascal_context.RECIPES,
+    **nyud.RECIPES,
+    **siftflow.RECIPES,
+    **camvid.RECIPES,
+    **streets.RECIPES,
+}
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of that name.
+    """The recipe of that name; mmsegmentation's 1.x names are accepted for its 0.x ones.
 
     Raises:
         KeyError: there is none; the message names the nearest ones.
     """
+    name = ALIASES.get(name, name)
     if name in RECIPES:
         return RECIPES[name]
     nearest = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.3)

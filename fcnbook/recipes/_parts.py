@@ -1,28 +1,318 @@
-"""Shared pieces of recipes: named constants, each with its source."""
+"""Shared pieces of recipes: networks and settings, each with its source.
 
-from fcnbook.recipe import FCNHeadSpec, FCNSkipHeadSpec, ModelSpec, ResNetSpec, ScheduleSpec, VGGSpec
+Facts of the tables: mmsegmentation 0.x configurations of `configs/{fcn,pspnet,deeplabv3,encnet,fastfcn}`,
+sssegmentation at the revisions of 1 November 2020 (FCN) and 23 January 2021 (Semantic FPN), pytorch-auto-drive of
+December 2020, and the released Caffe networks of the FCN paper.
+"""
 
-R18_D32 = ResNetSpec(depth=18, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
-R18_D16 = ResNetSpec(depth=18, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))
-R18_D8 = ResNetSpec(depth=18, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
-"""Strides traded for dilations, as in mmsegmentation 0.x `fcn_r50-d8` and `fcn_d6_r50-d16`."""
+from dataclasses import replace
+from typing import Literal
 
+from fcnbook.recipe import (
+    ASPPHeadSpec,
+    AugmentSpec,
+    CaffeNetSpec,
+    DataSpec,
+    EncHeadSpec,
+    EvalSpec,
+    FCNHeadSpec,
+    FCNSkipHeadSpec,
+    FPNSpec,
+    GoogLeNetSpec,
+    JPUSpec,
+    LossSpec,
+    ModelSpec,
+    OptimSpec,
+    PSPHeadSpec,
+    Recipe,
+    ResNetSpec,
+    ScheduleSpec,
+    SemanticFPNHeadSpec,
+    Stage,
+    VGGSpec,
+)
+
+Depth = Literal[18, 50, 101]
+Stem = Literal["v1c", "b"]
+
+# Backbones ----------------------------------------------------------------------------------------------------------
+
+
+def d32(depth: Depth, stem: Stem = "v1c") -> ResNetSpec:
+    """The plain network, output stride 32."""
+    return ResNetSpec(depth=depth, stem=stem, strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
+
+
+def d16(depth: Depth, stem: Stem = "v1c") -> ResNetSpec:
+    """The last stride traded for dilation."""
+    return ResNetSpec(depth=depth, stem=stem, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))
+
+
+def d8(depth: Depth, stem: Stem = "v1c") -> ResNetSpec:
+    """The last two strides traded for dilation."""
+    return ResNetSpec(depth=depth, stem=stem, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
+
+
+R50_D32_OF_FASTFCN = ResNetSpec(depth=50, strides=(1, 2, 2, 2), dilations=(1, 1, 2, 4))
+"""The backbone that mmsegmentation's FastFCN rows call D32: strided *and* dilated. The paper's is not dilated."""
+
+VGG16 = VGGSpec()
 VGG16_BN = VGGSpec(batch_norm=True)
+"""With batch norm it learns from random weights, without ImageNet."""
+
+# Heads and whole networks -------------------------------------------------------------------------------------------
 
 
-def fcn_r18(backbone: ResNetSpec) -> ModelSpec:
-    """FCN on ResNet-18 with the head widths of mmsegmentation's `fcn_r18-d8`."""
+def _width(backbone: ResNetSpec) -> int:
+    """Channels of the decode head: mmsegmentation quarters its 512 where the backbone's blocks are basic."""
+    return 512 if backbone.depth >= 50 else 128
+
+
+def aux_head(backbone: ResNetSpec, channels: int | None = None, dilation: int = 1) -> FCNHeadSpec:
+    """One convolution on c4, half as wide as the decode head unless `channels` is given."""
+    width = _width(backbone) // 2 if channels is None else channels
+    return FCNHeadSpec(stage="c4", channels=width, num_convs=1, concat_input=False, dilation=dilation)
+
+
+def fcn(backbone: ResNetSpec, *, dilation: int = 1, align_corners: bool = False) -> ModelSpec:
+    """Mmsegmentation's FCN; with dilation 6 in both heads FCN-D6."""
     return ModelSpec(
         backbone=backbone,
-        head=FCNHeadSpec(channels=128),
-        aux_head=FCNHeadSpec(stage="c4", channels=64, num_convs=1, concat_input=False),
+        head=FCNHeadSpec(channels=_width(backbone), dilation=dilation),
+        aux_head=aux_head(backbone, dilation=dilation),
+        align_corners=align_corners,
     )
 
 
-FCN32S_VGG16_BN = ModelSpec(backbone=VGG16_BN, head=FCNSkipHeadSpec(stride=32))
-FCN16S_VGG16_BN = ModelSpec(backbone=VGG16_BN, head=FCNSkipHeadSpec(stride=16))
-FCN8S_VGG16_BN = ModelSpec(backbone=VGG16_BN, head=FCNSkipHeadSpec(stride=8))
-FCN8S_ATONCE_VGG16_BN = ModelSpec(backbone=VGG16_BN, head=FCNSkipHeadSpec(stride=8, at_once=True))
-"""The paper's networks with batch norm, so that they learn from random weights without ImageNet."""
+def _context(
+    backbone: ResNetSpec, head: PSPHeadSpec | ASPPHeadSpec | EncHeadSpec | FCNHeadSpec, jpu: bool
+) -> ModelSpec:
+    neck = JPUSpec(channels=_width(backbone)) if jpu else None
+    return ModelSpec(backbone=backbone, neck=neck, head=head, aux_head=aux_head(backbone))
+
+
+def _stage(jpu: bool) -> Stage:
+    return "jpu" if jpu else "c5"
+
+
+def pspnet(backbone: ResNetSpec, *, jpu: bool = False) -> ModelSpec:
+    """PSPNet of mmsegmentation, on the backbone or on JPU."""
+    return _context(backbone, PSPHeadSpec(stage=_stage(jpu), channels=_width(backbone)), jpu)
+
+
+def deeplabv3(backbone: ResNetSpec, *, jpu: bool = False) -> ModelSpec:
+    """DeepLabV3 of mmsegmentation, on the backbone or on JPU."""
+    return _context(backbone, ASPPHeadSpec(stage=_stage(jpu), channels=_width(backbone)), jpu)
+
+
+def encnet(backbone: ResNetSpec, *, jpu: bool = False) -> ModelSpec:
+    """EncNet of mmsegmentation, on the backbone or on JPU."""
+    return _context(backbone, EncHeadSpec(stage=_stage(jpu), channels=_width(backbone)), jpu)
+
+
+def fcn_on_jpu(backbone: ResNetSpec) -> ModelSpec:
+    """The plain FCN head on JPU: what the neck alone does. No published row."""
+    head = FCNHeadSpec(stage="jpu", channels=_width(backbone))
+    return _context(backbone, head, jpu=True)
+
+
+def semantic_fpn(backbone: ResNetSpec, *, norm: bool) -> ModelSpec:
+    """Semantic FPN; `norm` in the pyramid is sssegmentation's, without it mmsegmentation's."""
+    head = SemanticFPNHeadSpec(classifier_std=None if norm else 0.01)
+    return ModelSpec(backbone=backbone, neck=FPNSpec(norm=norm), head=head)
+
+
+def fcn_of_ssseg(backbone: ResNetSpec) -> ModelSpec:
+    """Sssegmentation's FCN at its revision of 1 November 2020: no concatenation, auxiliary head of 512 channels."""
+    return ModelSpec(
+        backbone=backbone,
+        head=FCNHeadSpec(concat_input=False, classifier_std=None),
+        aux_head=replace(aux_head(backbone, channels=512), classifier_std=None),
+        align_corners=True,
+    )
+
+
+FCN_OF_AUTODRIVE = ModelSpec(
+    backbone=d8(101, "b"),
+    head=FCNHeadSpec(num_convs=1, concat_input=False, dropout_of="values", classifier_std=None),
+    align_corners=True,
+)
+"""pytorch-auto-drive's FCN, built of torchvision's parts; also the network of its three profiling rows."""
+
+
+def fcn_skip(
+    stride: Literal[32, 16, 8],
+    *,
+    backbone: VGGSpec = VGG16,
+    at_once: bool = False,
+    geometric_classes: int | None = None,
+) -> ModelSpec:
+    """The paper's FCN on VGG16."""
+    head = FCNSkipHeadSpec(stride=stride, at_once=at_once, geometric_classes=geometric_classes)
+    return ModelSpec(backbone=backbone, head=head)
+
+
+_ALEXNET_HEAD = FCNSkipHeadSpec(stride=32, kernel_size=6, upscore_kernel=63)
+FCN_ALEXNET = ModelSpec(backbone=CaffeNetSpec(), head=_ALEXNET_HEAD)
+FCN_ALEXNET_BN = ModelSpec(backbone=CaffeNetSpec(batch_norm=True), head=_ALEXNET_HEAD)
+_GOOGLENET_HEAD = FCNSkipHeadSpec(stride=32, channels=None, upscore_kernel=63, dropout=0.4)
+FCN_GOOGLENET = ModelSpec(backbone=GoogLeNetSpec(), head=_GOOGLENET_HEAD)
+FCN_GOOGLENET_BN = ModelSpec(backbone=GoogLeNetSpec(batch_norm=True), head=_GOOGLENET_HEAD)
+"""Padding and upsampling kernel were never published; dropout is that of the classifier. With a kernel of 64 the scores
+would lie half a pixel beside the picture; 63, as in FCN-AlexNet, puts them on it."""
+
+
+# Training -----------------------------------------------------------------------------------------------------------
 
 POLY_10K = ScheduleSpec(num_steps=10_000, min_lr=0.0, warmup_steps=200)
+
+
+def imagenet(backbone: ResNetSpec) -> tuple[str, ...]:
+    """The ImageNet weights of the tables: open-mmlab's files for stem v1c, torchvision's for stem b."""
+    if backbone.stem == "v1c":
+        return (f"open-mmlab:resnet{backbone.depth}_v1c",)
+    return (f"torchvision:resnet{backbone.depth}",)
+
+
+def mmseg(
+    model: ModelSpec,
+    data: DataSpec,
+    augment: AugmentSpec,
+    evaluation: EvalSpec,
+    *,
+    steps: int,
+    batch_size: int,
+    lr: float = 0.01,
+    weight_decay: float = 5e-4,
+    fp16: bool = False,
+) -> Recipe:
+    """Mmsegmentation's schedule: SGD, poly 0.9 by iteration down to 1e-4; the loss counts void pixels in its mean.
+
+    fp16 has the constant loss scale of 512.
+    """
+    assert isinstance(model.backbone, ResNetSpec)
+    return Recipe(
+        model=model,
+        data=data,
+        augment=augment,
+        optim=OptimSpec(lr=lr, weight_decay=weight_decay),
+        schedule=ScheduleSpec(num_steps=steps),
+        evaluation=evaluation,
+        batch_size=batch_size,
+        precision="fp16" if fp16 else "fp32",
+        loss_scale=512.0 if fp16 else None,
+        init=imagenet(model.backbone),
+        source="mmsegmentation",
+    )
+
+
+def ssseg(
+    model: ModelSpec,
+    data: DataSpec,
+    *,
+    base_size: tuple[int, int],
+    crop_size: tuple[int, int],
+    epochs: int,
+    steps_per_epoch: int,
+    batch_size: int,
+    backbone_lr_mult: float = 1.0,
+) -> Recipe:
+    """sssegmentation's: poly 0.9 by iteration, loss over labelled pixels, logits resized once, centred padding."""
+    assert isinstance(model.backbone, ResNetSpec)
+    return Recipe(
+        model=model,
+        data=data,
+        augment=AugmentSpec(
+            base_size=base_size, crop_size=crop_size, padding="centre", photometric="full_swapped"
+        ),
+        optim=OptimSpec(backbone_lr_mult=backbone_lr_mult),
+        schedule=ScheduleSpec(num_steps=epochs * steps_per_epoch, epochs=epochs),
+        loss=LossSpec(averaging="valid"),
+        evaluation=EvalSpec(size=base_size, resizes="once"),
+        batch_size=batch_size,
+        init=imagenet(model.backbone),
+        source="sssegmentation",
+    )
+
+
+def autodrive(
+    data: DataSpec,
+    augment: AugmentSpec,
+    evaluation: EvalSpec,
+    *,
+    lr: float,
+    epochs: int,
+    steps_per_epoch: int,
+    amp: bool,
+) -> Recipe:
+    """pytorch-auto-drive's: one GPU, poly 0.9 down to 0, the best of a validation every 1,000 steps is kept."""
+    return Recipe(
+        model=FCN_OF_AUTODRIVE,
+        data=data,
+        augment=augment,
+        optim=OptimSpec(lr=lr),
+        schedule=ScheduleSpec(
+            num_steps=epochs * steps_per_epoch,
+            epochs=epochs,
+            min_lr=0.0,
+            validation_interval=1000,
+            keep="best",
+        ),
+        loss=LossSpec(averaging="valid"),
+        evaluation=evaluation,
+        batch_size=8,
+        precision="fp16" if amp else "fp32",
+        init=("torchvision:resnet101",),
+        source="pytorch-auto-drive",
+    )
+
+
+AUTODRIVE_SCALE = AugmentSpec(
+    base_size=None,
+    crop_size=(321, 321),
+    rounding="down",
+    interpolation="float",
+    padding_colour="black",
+    ratio_range=(0.5, 1.5),
+    max_class_share=None,
+    photometric=None,
+)
+"""pytorch-auto-drive scales and crops tensors, and has neither colour jitter nor a limit of one class."""
+
+WHOLE_PICTURES = AugmentSpec(
+    base_size=None,
+    crop_size=None,
+    ratio_range=(1.0, 1.0),
+    max_class_share=None,
+    flip_prob=0.0,
+    photometric=None,
+)
+"""The FCN paper trains on pictures as they are, one at a time."""
+
+
+def heavy(
+    model: ModelSpec,
+    data: DataSpec,
+    *,
+    lr: float,
+    steps: int,
+    validate_every: int,
+    init: tuple[str, ...] = ("caffe:vgg16",),
+) -> Recipe:
+    """The paper's "heavy" training: one picture a step, momentum 0.99, a fixed rate and the sum over pixels.
+
+    Biases learn at twice the rate and without decay.
+    """
+    return Recipe(
+        model=model,
+        data=data,
+        augment=WHOLE_PICTURES,
+        optim=OptimSpec(lr=lr, momentum=0.99, bias_rule="all"),
+        schedule=ScheduleSpec(
+            num_steps=steps, policy="fixed", min_lr=0.0, validation_interval=validate_every
+        ),
+        loss=LossSpec(averaging="sum"),
+        batch_size=1,
+        init=init,
+        source="fcn",
+    )

@@ -10,15 +10,20 @@ split, FC-DenseNet103 published 66.9 (arXiv:1611.09326); that split is for final
 
 from fcnbook.recipe import AugmentSpec, DataSpec, ModelSpec, OptimSpec, Recipe
 from fcnbook.recipes._parts import (
-    FCN8S_ATONCE_VGG16_BN,
-    FCN8S_VGG16_BN,
-    FCN16S_VGG16_BN,
-    FCN32S_VGG16_BN,
+    FCN_ALEXNET_BN,
+    FCN_GOOGLENET_BN,
     POLY_10K,
-    R18_D8,
-    R18_D16,
-    R18_D32,
-    fcn_r18,
+    VGG16_BN,
+    d8,
+    d16,
+    d32,
+    deeplabv3,
+    encnet,
+    fcn,
+    fcn_on_jpu,
+    fcn_skip,
+    pspnet,
+    semantic_fpn,
 )
 
 _DATA = DataSpec(name="camvid", num_classes=11)
@@ -38,11 +43,22 @@ def _camvid(model: ModelSpec, lr: float = 0.03) -> Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "fcn_r18-d32_360x480_10k_camvid": _camvid(fcn_r18(R18_D32)),
-    "fcn_r18-d16_360x480_10k_camvid": _camvid(fcn_r18(R18_D16)),
-    "fcn_r18-d8_360x480_10k_camvid": _camvid(fcn_r18(R18_D8)),
-    "fcn32s_vgg16bn_360x480_10k_camvid": _camvid(FCN32S_VGG16_BN),
-    "fcn16s_vgg16bn_360x480_10k_camvid": _camvid(FCN16S_VGG16_BN),
-    "fcn8s_vgg16bn_360x480_10k_camvid": _camvid(FCN8S_VGG16_BN),
-    "fcn8s-atonce_vgg16bn_360x480_10k_camvid": _camvid(FCN8S_ATONCE_VGG16_BN),
+    "fcn32s_vgg16bn_360x480_10k_camvid": _camvid(fcn_skip(32, backbone=VGG16_BN)),
+    "fcn16s_vgg16bn_360x480_10k_camvid": _camvid(fcn_skip(16, backbone=VGG16_BN)),
+    "fcn8s_vgg16bn_360x480_10k_camvid": _camvid(fcn_skip(8, backbone=VGG16_BN)),
+    "fcn8s-atonce_vgg16bn_360x480_10k_camvid": _camvid(fcn_skip(8, backbone=VGG16_BN, at_once=True)),
+    "fcn32s_alexnetbn_360x480_10k_camvid": _camvid(FCN_ALEXNET_BN),
+    "fcn32s_googlenetbn_360x480_10k_camvid": _camvid(FCN_GOOGLENET_BN),
+    "fcn_r18-d32_360x480_10k_camvid": _camvid(fcn(d32(18))),
+    "fcn_r18-d16_360x480_10k_camvid": _camvid(fcn(d16(18))),
+    "fcn_r18-d8_360x480_10k_camvid": _camvid(fcn(d8(18))),
+    "fcn_d6_r18-d16_360x480_10k_camvid": _camvid(fcn(d16(18), dilation=6)),
+    "fastfcn_r18-d32_jpu_fcn_360x480_10k_camvid": _camvid(fcn_on_jpu(d32(18))),
+    "fpn_r18_360x480_10k_camvid": _camvid(semantic_fpn(d32(18), norm=False)),
+    "pspnet_r18-d8_360x480_10k_camvid": _camvid(pspnet(d8(18))),
+    "deeplabv3_r18-d8_360x480_10k_camvid": _camvid(deeplabv3(d8(18))),
+    "encnet_r18-d8_360x480_10k_camvid": _camvid(encnet(d8(18))),
+    "fastfcn_r18-d32_jpu_psp_360x480_10k_camvid": _camvid(pspnet(d32(18), jpu=True)),
+    "fastfcn_r18-d32_jpu_aspp_360x480_10k_camvid": _camvid(deeplabv3(d32(18), jpu=True)),
+    "fastfcn_r18-d32_jpu_enc_360x480_10k_camvid": _camvid(encnet(d32(18), jpu=True)),
 }

@@ -10,20 +10,28 @@ from pathlib import Path
 
 from fcnbook.recipe import (
     SCALES,
+    ASPPHeadSpec,
     AugmentSpec,
+    BackboneSpec,
+    CaffeNetSpec,
     DataSpec,
+    EncHeadSpec,
     EvalSpec,
     FCNHeadSpec,
     FCNSkipHeadSpec,
+    GoogLeNetSpec,
     HeadSpec,
     LossSpec,
     ModelSpec,
     OptimSpec,
+    PSPHeadSpec,
     Recipe,
     ResNetSpec,
     Scale,
     ScheduleSpec,
+    SemanticFPNHeadSpec,
     Size,
+    TwoStreamSpec,
     VGGSpec,
 )
 
@@ -56,7 +64,7 @@ def scaled(recipe: Recipe, scale: Scale, data_root: str | Path | None = None) ->
     return replace(
         recipe,
         model=_narrow(recipe.model),
-        data=_STREETS if on_streets else recipe.data,
+        data=_streets(recipe.data) if on_streets else recipe.data,
         augment=_tiny_augment(size, on_streets),
         optim=OptimSpec(name="adamw", lr=4e-3, weight_decay=0.01),
         schedule=ScheduleSpec(
@@ -68,11 +76,16 @@ def scaled(recipe: Recipe, scale: Scale, data_root: str | Path | None = None) ->
         loss=LossSpec(
             averaging="valid",
             aux_weight=recipe.loss.aux_weight,
+            # At 0.2 the few steps hardly reach the scene classifier.
+            scene_weight=1.0,
             class_weights="inverse_sqrt_frequency",
         ),
         evaluation=EvalSpec() if on_streets else EvalSpec(size=size),
         batch_size=8,
+        accumulation=1,
         precision="fp32",
+        loss_scale=None,
+        init=(),
         scale=scale,
         base=recipe.name,
     )
@@ -81,10 +94,16 @@ def scaled(recipe: Recipe, scale: Scale, data_root: str | Path | None = None) ->
 def with_num_steps(recipe: Recipe, num_steps: int) -> Recipe:
     """The recipe with its whole schedule, warm-up included, stretched or squeezed to `num_steps`."""
     schedule = recipe.schedule
-    warmup = round(schedule.warmup_steps * num_steps / schedule.num_steps)
+    factor = num_steps / schedule.num_steps
+    interval = schedule.validation_interval
     return replace(
         recipe,
-        schedule=replace(schedule, num_steps=num_steps, warmup_steps=warmup),
+        schedule=replace(
+            schedule,
+            num_steps=num_steps,
+            warmup_steps=round(schedule.warmup_steps * factor),
+            validation_interval=None if interval is None else max(1, round(interval * factor)),
+        ),
         base=recipe.name,
     )
 
@@ -104,24 +123,58 @@ def _tiny_augment(size: Size, on_streets: bool) -> AugmentSpec:
     )
 
 
+def _streets(data: DataSpec) -> DataSpec:
+    """Streets with the same channels as `data`."""
+    mean, std = _CHANNELS[data.inputs]
+    return replace(_STREETS, inputs=data.inputs, mean=mean, std=std)
+
+
+_COLOR = (_STREETS.mean, _STREETS.std)
+_HHA = ((127.5,) * 3, (64.0,) * 3)
+_CHANNELS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "color": _COLOR,
+    "hha": _HHA,
+    "color_depth": ((*_COLOR[0], 9.5), (*_COLOR[1], 1.2)),
+    "color_hha": (_COLOR[0] + _HHA[0], _COLOR[1] + _HHA[1]),
+}
+"""Mean and standard deviation by `DataSpec.inputs`; the logarithms of 5 m and 50 m in millimetres are 8.5 and 10.8."""
+
+
 def _narrow(model: ModelSpec) -> ModelSpec:
-    backbone: VGGSpec | ResNetSpec
-    match model.backbone:
+    return replace(
+        model,
+        backbone=_narrow_backbone(model.backbone),
+        neck=model.neck and replace(model.neck, channels=32),
+        head=_narrow_head(model.head),
+        aux_head=model.aux_head and replace(model.aux_head, channels=16, classifier_std=None),
+    )
+
+
+def _narrow_backbone(backbone: BackboneSpec) -> BackboneSpec:
+    # The paper's padding of 100 would be most of a small picture; what is left suits a kernel of 1 in fc6.
+    match backbone:
         case VGGSpec():
-            backbone = replace(model.backbone, width=8, batch_norm=True, first_padding=1)
+            return replace(backbone, width=8, batch_norm=True, first_padding=1)
+        case TwoStreamSpec(stream=stream):
+            return TwoStreamSpec(stream=replace(stream, width=8, batch_norm=True, first_padding=1))
+        case CaffeNetSpec():
+            return replace(backbone, width=24, batch_norm=True, first_padding=20)
+        case GoogLeNetSpec():
+            return replace(backbone, width=16, batch_norm=True, first_padding=20)
         case ResNetSpec():
-            backbone = replace(model.backbone, width=16, depth=10)
-    aux_head = model.aux_head and replace(model.aux_head, channels=16, classifier_std=None)
-    return replace(model, backbone=backbone, head=_narrow_head(model.head), aux_head=aux_head)
+            return replace(backbone, width=16, depth=10)
 
 
 def _narrow_head(head: HeadSpec) -> HeadSpec:
     match head:
-        case FCNSkipHeadSpec():
-            # A kernel of 1 needs no margin of zeros (the paper's 100 pixels would be most of a small picture), and
-            # dropout of one half, made for 4096 channels, starves a head of 64.
-            return replace(head, channels=64, kernel_size=1, dropout=0.1)
-        case FCNHeadSpec():
+        case FCNSkipHeadSpec(channels=channels):
+            # Dropout of one half, made for 4096 channels, starves a head of 64.
+            narrow = None if channels is None else 64
+            return replace(head, channels=narrow, kernel_size=1, dropout=0.1)
+        case ASPPHeadSpec():
+            # The pictures are a fifth as high as published crops, and the dilations shrink with them.
+            return replace(head, channels=32, dilations=(1, 2, 4, 6), classifier_std=None)
+        case FCNHeadSpec() | PSPHeadSpec() | EncHeadSpec() | SemanticFPNHeadSpec():
             # From a classifier near zero, 300 steps do not reach the class that only the surroundings tell (plaza
             # of Streets, FCN-D32, seed 0: IoU 2 in place of 75).
             return replace(head, channels=32, classifier_std=None)

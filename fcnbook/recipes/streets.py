@@ -7,15 +7,20 @@ Tiny scale turns them into the 96x192 runs of half a minute that the chapters co
 
 from fcnbook.recipe import AugmentSpec, DataSpec, LossSpec, ModelSpec, OptimSpec, Recipe
 from fcnbook.recipes._parts import (
-    FCN8S_ATONCE_VGG16_BN,
-    FCN8S_VGG16_BN,
-    FCN16S_VGG16_BN,
-    FCN32S_VGG16_BN,
+    FCN_ALEXNET_BN,
+    FCN_GOOGLENET_BN,
     POLY_10K,
-    R18_D8,
-    R18_D16,
-    R18_D32,
-    fcn_r18,
+    VGG16_BN,
+    d8,
+    d16,
+    d32,
+    deeplabv3,
+    encnet,
+    fcn,
+    fcn_on_jpu,
+    fcn_skip,
+    pspnet,
+    semantic_fpn,
 )
 
 _DATA = DataSpec(name="streets", num_classes=10, scene_size=(192, 384), num_scenes=(4000, 500))
@@ -42,11 +47,22 @@ def _streets(model: ModelSpec) -> Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "fcn_r18-d32_192x384_10k_streets": _streets(fcn_r18(R18_D32)),
-    "fcn_r18-d16_192x384_10k_streets": _streets(fcn_r18(R18_D16)),
-    "fcn_r18-d8_192x384_10k_streets": _streets(fcn_r18(R18_D8)),
-    "fcn32s_vgg16bn_192x384_10k_streets": _streets(FCN32S_VGG16_BN),
-    "fcn16s_vgg16bn_192x384_10k_streets": _streets(FCN16S_VGG16_BN),
-    "fcn8s_vgg16bn_192x384_10k_streets": _streets(FCN8S_VGG16_BN),
-    "fcn8s-atonce_vgg16bn_192x384_10k_streets": _streets(FCN8S_ATONCE_VGG16_BN),
+    "fcn32s_vgg16bn_192x384_10k_streets": _streets(fcn_skip(32, backbone=VGG16_BN)),
+    "fcn16s_vgg16bn_192x384_10k_streets": _streets(fcn_skip(16, backbone=VGG16_BN)),
+    "fcn8s_vgg16bn_192x384_10k_streets": _streets(fcn_skip(8, backbone=VGG16_BN)),
+    "fcn8s-atonce_vgg16bn_192x384_10k_streets": _streets(fcn_skip(8, backbone=VGG16_BN, at_once=True)),
+    "fcn32s_alexnetbn_192x384_10k_streets": _streets(FCN_ALEXNET_BN),
+    "fcn32s_googlenetbn_192x384_10k_streets": _streets(FCN_GOOGLENET_BN),
+    "fcn_r18-d32_192x384_10k_streets": _streets(fcn(d32(18))),
+    "fcn_r18-d16_192x384_10k_streets": _streets(fcn(d16(18))),
+    "fcn_r18-d8_192x384_10k_streets": _streets(fcn(d8(18))),
+    "fcn_d6_r18-d16_192x384_10k_streets": _streets(fcn(d16(18), dilation=6)),
+    "fastfcn_r18-d32_jpu_fcn_192x384_10k_streets": _streets(fcn_on_jpu(d32(18))),
+    "fpn_r18_192x384_10k_streets": _streets(semantic_fpn(d32(18), norm=False)),
+    "pspnet_r18-d8_192x384_10k_streets": _streets(pspnet(d8(18))),
+    "deeplabv3_r18-d8_192x384_10k_streets": _streets(deeplabv3(d8(18))),
+    "encnet_r18-d8_192x384_10k_streets": _streets(encnet(d8(18))),
+    "fastfcn_r18-d32_jpu_psp_192x384_10k_streets": _streets(pspnet(d32(18), jpu=True)),
+    "fastfcn_r18-d32_jpu_aspp_192x384_10k_streets": _streets(deeplabv3(d32(18), jpu=True)),
+    "fastfcn_r18-d32_jpu_enc_192x384_10k_streets": _streets(encnet(d32(18), jpu=True)),
 }

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torchvision
 
-from fcnbook.backbones import VGG16
-from fcnbook.recipe import VGGSpec
+from fcnbook.backbones import VGG16, TwoStreamVGG16
+from fcnbook.layers import Grid
+from fcnbook.recipe import TwoStreamSpec, VGGSpec
 from fcnbook.testing import randomize
 from fcnbook.types import StageInfo
 
@@ -112,3 +113,59 @@ def test_batch_norm_stands_between_each_convolution_and_its_relu():
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
         assert wanted.std() > 0.01
     assert all(conv.bias is None for conv in trunk.modules() if isinstance(conv, torch.nn.Conv2d))
+
+
+def test_a_fourth_channel_changes_the_first_layer_only():
+    with torch.device("meta"):
+        three, four = VGG16(VGGSpec()), VGG16(VGGSpec(in_channels=4))
+    different = {n for n, p in four.named_parameters() if p.shape != three.get_parameter(n).shape}
+    assert different == {"conv1_1.weight"}
+    # 64 filters of 3x3 over one more channel
+    assert sum(p.numel() for p in four.parameters()) - sum(p.numel() for p in three.parameters()) == 576
+    assert four.stages == {**three.stages, "c0": StageInfo(4, 1)}
+    assert four.grids == three.grids
+
+
+def test_depth_is_convolved_by_the_fourth_slice_of_the_first_layer():
+    torch.manual_seed(0)
+    three, four = (
+        VGG16(VGGSpec(width=2, first_padding=1)),
+        VGG16(VGGSpec(width=2, first_padding=1, in_channels=4)),
+    )
+    state = {name: tensor.clone() for name, tensor in three.state_dict().items()}
+    state["conv1_1.weight"] = torch.cat(
+        [state["conv1_1.weight"], state["conv1_1.weight"].mean(1, True)], dim=1
+    )
+    four.load_state_dict(state)
+    image, depth = torch.randn(1, 3, 33, 40), torch.randn(1, 1, 33, 40)
+    with torch.no_grad():
+        got = four(torch.cat([image, depth], dim=1))
+        wanted = three(image + depth / 3)  # the mean slice sees a third of what each colour would
+    torch.testing.assert_close(got["c5"], wanted["c5"], rtol=1e-4, atol=1e-5)
+    assert wanted["c5"].std() > 0
+
+
+def test_two_streams_are_two_trunks_of_three_channels_each():
+    torch.manual_seed(0)
+    spec = VGGSpec(width=2)
+    both = TwoStreamVGG16(TwoStreamSpec(stream=spec))
+    randomize(both)
+    images = torch.randn(2, 6, 33, 47)
+    with torch.no_grad():
+        got = both(images)
+        assert set(got) == {"c0"} | {f"{s}.c{i}" for s in ("color", "hha") for i in (3, 4, 5)}
+        assert got["c0"] is images
+        for stream, channels in (("color", images[:, :3]), ("hha", images[:, 3:])):
+            alone = VGG16(spec)
+            prefix = f"{stream}."
+            alone.load_state_dict(
+                {n.removeprefix(prefix): t for n, t in both.state_dict().items() if n.startswith(prefix)}
+            )
+            wanted = alone(channels)
+            for stage in ("c3", "c4", "c5"):
+                assert torch.equal(got[prefix + stage], wanted[stage])
+                assert both.stages[prefix + stage] == alone.stages[stage]
+                assert both.grids[prefix + stage] == alone.grids[stage]
+    assert not torch.equal(got["color.c5"], got["hha.c5"])
+    assert both.stages["c0"] == StageInfo(6, 1)
+    assert both.grids["c0"] == Grid()

@@ -5,7 +5,9 @@ import albumentations as A
 import cv2
 import numpy as np
 import pytest
+import torch
 from scipy import stats
+from torch.nn import functional as F
 
 from fcnbook.data import augment
 from fcnbook.data.augment import (
@@ -17,16 +19,20 @@ from fcnbook.data.augment import (
     cut_labels,
     draw_cut,
     largest_class_share,
+    scaled_size,
 )
+from fcnbook.files import InputError
+from fcnbook.inference import normalize
 from fcnbook.recipe import AugmentSpec, fitted_size
 from fcnbook.types import Sample, Window
 
 MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
 
 
-def random_sample(height, width, seed=0, num_classes=5):
+def random_sample(height, width, seed=0, num_classes=5, channels=3):
     rng = np.random.default_rng(seed)
-    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
     labels = rng.integers(0, num_classes, (height, width), dtype=np.uint8)
     labels[rng.random((height, width)) < 0.1] = 255
     return Sample(image, labels, "noise")
@@ -107,6 +113,84 @@ def test_fused_labels_equal_at_the_sizes_of_the_recipes():
 def test_a_thin_picture_keeps_at_least_one_pixel():
     assert fitted_size((1, 1000), (16, 16)) == (1, 16)
     assert cut_image(np.zeros((1, 1000, 3), np.uint8), Cut((1, 16), 0, 0, 1, 16)).shape == (1, 16, 3)
+
+
+def torch_resize(sample, size):
+    """torchvision's resize of tensors, as pytorch-auto-drive calls it: float32, nearest neighbour for labels."""
+    image = torch.from_numpy(sample.image.astype(np.float32)).permute(2, 0, 1)[None]
+    labels = torch.from_numpy(sample.labels.astype(np.float32))[None, None]
+    image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+    labels = F.interpolate(labels, size=size, mode="nearest")
+    return image[0].permute(1, 2, 0).numpy(), labels[0, 0].numpy().astype(np.uint8)
+
+
+GREY = 2e-3
+"""Grey levels between two float32 resizes: a coordinate of some 100 pixels is exact to 1e-5, a step is 255 high."""
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.617, 0.75, 1.0013, 1.25, 1.731])
+@pytest.mark.parametrize("size", [(96, 128), (97, 131), (61, 200)])
+def test_float_windows_equal_those_of_pytorch(ratio, size):
+    sample = random_sample(*size)
+    scaled = (int(size[0] * ratio), int(size[1] * ratio))
+    image, labels = torch_resize(sample, scaled)
+    rng = np.random.default_rng(round(ratio * 1000))
+    for _ in range(8):
+        height, width = rng.integers(1, scaled[0] + 1), rng.integers(1, scaled[1] + 1)
+        top, left = rng.integers(scaled[0] - height + 1), rng.integers(scaled[1] - width + 1)
+        cut = Cut(scaled, int(top), int(left), int(height), int(width))
+        part = np.s_[top : top + height, left : left + width]
+        np.testing.assert_array_equal(cut_labels(sample.labels, cut, as_torch=True), labels[part])
+        ours = cut_image(sample.image.astype(np.float32), cut)
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours, image[part], rtol=0, atol=GREY)
+
+
+def test_nearest_neighbours_are_those_of_each_library_at_every_size():
+    """The two disagree at some sizes, so that either rule, taken for both, would fail."""
+    line = np.arange(250, dtype=np.uint8)[None]
+    differ = 0
+    for scaled in range(60, 520):
+        cut = Cut((1, scaled), 0, 0, 1, scaled)
+        as_torch = F.interpolate(torch.from_numpy(line.astype(np.float32))[None, None], (1, scaled))[0, 0]
+        np.testing.assert_array_equal(cut_labels(line, cut, as_torch=True), as_torch.numpy())
+        as_opencv = cv2.resize(line, (scaled, 1), interpolation=cv2.INTER_NEAREST)
+        np.testing.assert_array_equal(cut_labels(line, cut), as_opencv)
+        differ += not np.array_equal(as_torch.numpy(), as_opencv)
+    assert differ > 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (dict(base_size=None), (263, 350)),  # 262.5 x 350
+        (dict(base_size=None, rounding="down"), (262, 350)),
+        (dict(base_size=(512, 2048)), (358, 477)),  # fits 358x1433: times 0.95467 is 358 x 477.33
+        (dict(base_size=(334, 334)), (175, 233)),  # fits 233x233: times 0.466 is 174.75 x 233
+        (dict(base_size=(334, 334), rounding="down"), (174, 233)),
+    ],
+)
+def test_scaled_size_worked_by_hand(spec, expected):
+    assert scaled_size((375, 500), AugmentSpec(crop_size=None, **spec), 0.7) == expected
+
+
+def test_scaled_size_is_the_rule_of_the_recipes():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        size, base = (tuple(map(int, rng.integers(8, 2100, 2))) for _ in range(2))
+        ratio = rng.uniform(0.5, 2)
+        target = (int(base[0] * ratio), int(base[1] * ratio))
+        spec = AugmentSpec(base_size=base, crop_size=(8, 8))
+        assert scaled_size(size, spec, ratio) == fitted_size(size, target)
+
+
+def test_six_channels_are_cut_as_two_pictures():
+    image = random_sample(97, 131, channels=6).image
+    cut = Cut((60, 81), 7, 9, 40, 50)
+    window = cut_image(image, cut)
+    assert window.shape == (40, 50, 6)
+    for part in (np.s_[:, :, :3], np.s_[:, :, 3:]):
+        np.testing.assert_array_equal(window[part], cut_image(image[part].copy(), cut))
 
 
 @pytest.fixture
@@ -234,6 +318,148 @@ def test_padding_is_void_at_the_right_and_bottom():
     assert (padded.image[20:] == (124, 116, 104)).all()
 
 
+@pytest.mark.parametrize("padding_colour", ["mean", "black"])
+def test_centred_padding_has_the_odd_pixel_at_the_bottom_and_right(padding_colour):
+    spec = only_geometry(
+        (20, 30),
+        crop_size=(25, 41),
+        ratio_range=(1.0, 1.0),
+        padding="centre",
+        padding_colour=padding_colour,
+    )
+    sample = random_sample(20, 30)
+    padded, window = TrainTransform(spec, MEAN)(sample, (0, 0, 0))
+    around = ((2, 3), (5, 6))
+    np.testing.assert_array_equal(padded.labels, np.pad(sample.labels, around, constant_values=255))
+    colours = (0, 0, 0) if padding_colour == "black" else (124, 116, 104)
+    for channel, colour in enumerate(colours):
+        expected = np.pad(sample.image[:, :, channel], around, constant_values=colour)
+        np.testing.assert_array_equal(padded.image[:, :, channel], expected)
+    assert window == (Window(0, 0, 25, 41) if padding_colour == "black" else Window(2, 5, 20, 30))
+
+
+@pytest.mark.parametrize(
+    ("padding_colour", "expected"), [("mean", np.zeros(3)), ("black", -np.array(MEAN) / np.array(STD))]
+)
+def test_padding_after_normalisation(padding_colour, expected):
+    spec = only_geometry((9, 9), crop_size=(12, 12), ratio_range=(1.0, 1.0), padding_colour=padding_colour)
+    padded, window = TrainTransform(spec, MEAN)(random_sample(9, 9), (0, 0, 0))
+    image = torch.from_numpy(padded.image).permute(2, 0, 1)[None]
+    normalized = normalize(image, MEAN, STD, torch.tensor([window]))[0].numpy()
+    beyond = np.concatenate([normalized[:, 9:].reshape(3, -1), normalized[:, :9, 9:].reshape(3, -1)], axis=1)
+    np.testing.assert_allclose(beyond, np.repeat(expected[:, None], beyond.shape[1], 1), atol=1e-6)
+
+
+def test_the_chain_of_pytorch_auto_drive():
+    """Scale tensors, pad with black, crop, flip: padding of a flipped picture lies at its left."""
+    spec = AugmentSpec(
+        base_size=None,
+        crop_size=(70, 90),
+        resize_first=(50, 60),
+        rounding="down",
+        interpolation="float",
+        padding_colour="black",
+        ratio_range=(1.33, 1.33),
+        max_class_share=None,
+        photometric=None,
+    )
+    sample = random_sample(97, 131)
+    image, labels = torch_resize(sample, (50, 60))
+    image, labels = torch_resize(Sample(image, labels, ""), (66, 79))  # 66.5 x 79.8
+    image = np.pad(image, ((0, 4), (0, 11), (0, 0)))
+    labels = np.pad(labels, ((0, 4), (0, 11)), constant_values=255)
+    transform, flips = TrainTransform(spec, MEAN), set()
+    for index in range(12):
+        result, window = transform(sample, (0, 0, index))
+        assert window == Window(0, 0, 70, 90)
+        assert result.image.dtype == np.float32
+        step = -1 if result.labels[0, 0] == 255 and (result.labels[:66, :11] == 255).all() else 1
+        np.testing.assert_array_equal(result.labels, labels[:, ::step])
+        np.testing.assert_allclose(result.image, image[:, ::step], rtol=0, atol=GREY)
+        flips.add(step)
+    assert flips == {1, -1}
+
+
+def test_a_crop_of_floats_lies_where_its_labels_do():
+    """Each pixel holds its own row and column, so the image alone says where it was cut."""
+    rows, cols = np.mgrid[0:40, 0:40]
+    image = np.stack([rows, cols, rows], axis=-1).astype(np.uint8)
+    labels = (rows // 8 * 5 + cols // 8).astype(np.uint8)
+    spec = AugmentSpec(
+        base_size=None, crop_size=(24, 24), interpolation="float", photometric=None, ratio_range=(0.8, 1.5)
+    )
+    transform = TrainTransform(spec, MEAN)
+    for index in range(20):
+        result, _ = transform(Sample(image, labels, ""), (0, 0, index))
+        row, col = (result.image[:, :, channel].round().astype(int) // 8 for channel in (0, 1))
+        # A pixel on the border of two labels may round to either side.
+        assert (row * 5 + col == result.labels).mean() > 0.8
+
+
+def test_resize_first_gives_exactly_this_size():
+    sample = random_sample(61, 200)
+    spec = only_geometry(None, crop_size=None, ratio_range=(1.0, 1.0), resize_first=(40, 50))
+    result, window = TrainTransform(spec, MEAN)(sample, (0, 0, 0))
+    image = cv2.resize(sample.image, (50, 40), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(result.image.astype(int) - image).max() <= 1
+    np.testing.assert_array_equal(
+        result.labels, cv2.resize(sample.labels, (50, 40), interpolation=cv2.INTER_NEAREST)
+    )
+    assert result.image.dtype == np.uint8 and window == Window(0, 0, 40, 50)
+
+
+def test_whole_pictures_keep_their_own_size():
+    transform = TrainTransform(only_geometry(None, crop_size=None, ratio_range=(1.0, 1.0)), MEAN)
+    for size in [(20, 30), (31, 17)]:
+        sample = random_sample(*size)
+        result, window = transform(sample, (0, 0, 0))
+        np.testing.assert_array_equal(result.image, sample.image)
+        np.testing.assert_array_equal(result.labels, sample.labels)
+        assert window == Window(0, 0, *size)
+
+
+def test_geometry_goes_through_every_step_with_the_labels():
+    spec = AugmentSpec(
+        base_size=(60, 80), crop_size=(70, 70), resize_first=(50, 61), padding="centre", photometric=None
+    )
+    transform, sample = TrainTransform(spec, MEAN), random_sample(45, 60)
+    for index in range(20):
+        result, _ = transform(sample._replace(geometry=sample.labels.copy()), (0, 0, index))
+        np.testing.assert_array_equal(result.geometry, result.labels)
+        np.testing.assert_array_equal(result.labels, transform(sample, (0, 0, index))[0].labels)
+    assert transform(sample, (0, 0, 0))[0].geometry is None
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(4, np.float32), (6, np.uint8)])
+def test_more_channels_take_the_same_way_as_colour(channels, dtype):
+    """Depth keeps its decimals, and the first three channels are what they are alone."""
+    spec = AugmentSpec(base_size=(60, 80), crop_size=(70, 70), photometric=None)
+    sample = random_sample(45, 60, channels=channels)
+    image = sample.image.astype(dtype)
+    mean = (*MEAN, *[7.844] * (channels - 3))
+    all_channels, colour = TrainTransform(spec, mean), TrainTransform(spec, MEAN)
+    padded = 0
+    for index in range(20):
+        ours, window = all_channels(sample._replace(image=image), (0, 0, index))
+        alone, _ = colour(sample._replace(image=image[:, :, :3].copy()), (0, 0, index))
+        assert ours.image.shape == (70, 70, channels) and ours.image.dtype == dtype
+        np.testing.assert_array_equal(ours.image[:, :, :3], alone.image)
+        np.testing.assert_array_equal(ours.labels, alone.labels)
+        if window.height < 70:
+            beyond = np.array(mean if dtype == np.float32 else np.round(mean), dtype)
+            np.testing.assert_array_equal(ours.image[-1, -1], beyond)
+            padded += 1
+    assert padded > 0
+
+
+def test_depth_is_not_rounded():
+    """Half-way between pixels of log depth 1 and 2 lies 1.5, and never a whole number."""
+    image = np.zeros((1, 4, 4), np.float32)
+    image[0, :, 3] = [1, 2, 1, 2]
+    doubled = cut_image(image, Cut((1, 8), 0, 0, 1, 8))
+    assert doubled[0, :, 3].tolist() == [1, 1.25, 1.75, 1.75, 1.25, 1.25, 1.75, 2]
+
+
 def test_flip_turns_image_and_labels_together():
     sample = random_sample(20, 30)
     spec = only_geometry((20, 30), ratio_range=(1.0, 1.0), flip_prob=0.5)
@@ -289,7 +515,7 @@ def clipped(values):
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
-def plain_distortion(bgr, rng):
+def plain_distortion(bgr, rng, there=cv2.COLOR_BGR2HSV, back=cv2.COLOR_HSV2BGR):
     """mmsegmentation's PhotoMetricDistortion as it stands in its source: BGR, floats, one step after the other."""
 
     def convert(values, alpha=1.0, beta=0.0):
@@ -304,13 +530,13 @@ def plain_distortion(bgr, rng):
     if mode == 1:
         bgr = contrast(bgr)
     if rng.integers(2):
-        hsv = cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)
+        hsv = cv2.cvtColor(bgr, there)
         hsv[:, :, 1] = convert(hsv[:, :, 1], alpha=rng.uniform(0.5, 1.5))
-        bgr = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+        bgr = cv2.cvtColor(hsv, back)
     if rng.integers(2):
-        hsv = cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)
+        hsv = cv2.cvtColor(bgr, there)
         hsv[:, :, 0] = (hsv[:, :, 0].astype(int) + rng.integers(-18, 18)) % 180
-        bgr = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+        bgr = cv2.cvtColor(hsv, back)
     if mode == 0:
         bgr = contrast(bgr)
     return bgr
@@ -324,6 +550,48 @@ def test_photometric_distortion_equals_the_plain_one():
         ours = step(image=image)["image"]
         theirs = plain_distortion(image[:, :, ::-1].copy(), np.random.default_rng(seed))[:, :, ::-1]
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_swapped_distortion_equals_the_plain_one_of_sssegmentation():
+    """It converts its BGR pictures with the code for RGB."""
+    image, differ = random_sample(20, 30).image, 0
+    step, other = PhotometricDistortion(swapped=True), PhotometricDistortion()
+    for seed in range(64):
+        step.random_generator = np.random.default_rng(seed)
+        ours = step(image=image)["image"]
+        bgr, rng = image[:, :, ::-1].copy(), np.random.default_rng(seed)
+        theirs = plain_distortion(bgr, rng, cv2.COLOR_RGB2HSV, cv2.COLOR_HSV2RGB)[:, :, ::-1]
+        np.testing.assert_array_equal(ours, theirs)
+        other.random_generator = np.random.default_rng(seed)
+        differ += not np.array_equal(ours, other(image=image)["image"])
+    assert differ > 0
+
+
+def test_a_recipe_that_says_swapped_distorts_so():
+    spec = only_geometry((20, 30), ratio_range=(1.0, 1.0), photometric="full_swapped")
+    transform, sample = TrainTransform(spec, MEAN), random_sample(20, 30)
+    other = TrainTransform(only_geometry((20, 30), ratio_range=(1.0, 1.0), photometric="full"), MEAN)
+    turned = sample._replace(image=sample.image[:, :, ::-1].copy())
+    for index in range(20):
+        ours = transform(sample, (0, 0, index))[0].image
+        theirs = other(turned, (0, 0, index))[0].image[:, :, ::-1]
+        np.testing.assert_array_equal(ours, theirs)  # each channel's own step, in the other order of channels
+
+
+@pytest.mark.parametrize(
+    ("mean", "changes"), [((*MEAN, 7.8), {}), (MEAN * 2, {}), (MEAN, {"interpolation": "float"})]
+)
+def test_colour_changes_of_what_is_no_rgb_picture_are_refused(mean, changes):
+    with pytest.raises(InputError, match=r"photometric='full' changes uint8 RGB .* Set photometric=None"):
+        TrainTransform(AugmentSpec(base_size=(8, 8), crop_size=(8, 8), **changes), mean)
+
+
+def test_a_picture_with_other_channels_than_the_recipe_is_refused():
+    transform = TrainTransform(only_geometry((8, 8)), MEAN)
+    with pytest.raises(
+        InputError, match="noise: the picture has 6 channels, but the recipe has a mean for 3"
+    ):
+        transform(random_sample(8, 8, channels=6), (0, 0, 0))
 
 
 def test_brightness_is_a_factor_between_seven_and_thirteen_tenths():

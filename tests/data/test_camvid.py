@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from fcnbook.data import camvid
-from fcnbook.data.camvid import SPLITS, CamVid, SplitFacts, check, ids_sha256, prepare
+from fcnbook.data._common import PublishedSplit
+from fcnbook.data.camvid import SPLITS, CamVid, check, ids_sha256, prepare
 from fcnbook.files import InputError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -168,10 +169,10 @@ class TestBadInput:
 def published(monkeypatch):
     """Take the small CamVid for the published edition: three and two pictures, nine pixels of each value in each."""
     facts = {
-        split: SplitFacts(
+        split: PublishedSplit(
+            len(names),
             hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest(),
             (9 * len(names),) * 12,
-            len(names),
         )
         for split, names in NAMES.items()
     }

@@ -5,6 +5,7 @@ import psutil
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 
 from fcnbook.data.augment import TrainTransform
 from fcnbook.data.camvid import CamVid
@@ -104,6 +105,36 @@ class TestOneStream:
         torch.testing.assert_close(torch.get_rng_state(), before)
 
 
+class TestWithReplacement:
+    """Each draw from all pictures, a function of the seed and the number of the sample alone."""
+
+    def draws(self, **changes):
+        settings = dict(batch_size=5, num_steps=440, order="with_replacement")
+        batches = stream(**{**settings, **changes})
+        return [key for step in range(batches.start_step, batches.num_steps) for key in batches.keys(step)]
+
+    def test_pictures_are_drawn_evenly_and_without_memory(self):
+        numbers, pictures = np.array(self.draws()).T
+        assert numbers.tolist() == list(range(2200))  # each sample is augmented by random numbers of its own
+        assert stats.chisquare(np.bincount(pictures, minlength=11)).pvalue > 0.01
+        pairs = np.bincount(pictures[:-1] * 11 + pictures[1:], minlength=121)
+        assert stats.chisquare(pairs).pvalue > 0.01
+        distinct = np.mean([len(set(epoch)) for epoch in pictures.reshape(200, 11)])
+        # 11 (1 - (10 / 11)^11) = 7.14 with a standard deviation of 0.08; shuffled it is 11.
+        assert abs(distinct - 7.14) < 0.25
+
+    def test_steps_devices_and_batches_change_nothing(self):
+        whole = self.draws()
+        assert self.draws(start_step=100) == whole[500:]
+        assert self.draws(batch_size=1, num_steps=2200) == whole
+        assert self.draws(batch_size=10, rank=1, world_size=2, num_steps=2)[:5] == whole[5:10]
+        assert self.draws(seed=4) != whole
+
+    def test_workers_change_nothing(self):
+        settings = dict(order="with_replacement", num_steps=3)
+        assert_equal_streams(list(stream(**settings)), list(stream(workers=1, **settings)))
+
+
 def test_batches_have_the_agreed_form():
     batch = next(iter(stream()))
     assert (batch.images.shape, batch.images.dtype) == ((4, 3, 20, 20), torch.uint8)
@@ -120,6 +151,45 @@ def test_collate_keeps_every_pixel_in_its_channel():
         np.testing.assert_array_equal(batch.images[i].permute(1, 2, 0), samples[i][0].image)
         np.testing.assert_array_equal(batch.labels[i], samples[i][0].labels)
         assert batch.windows[i].tolist() == [0, 0, 24 - i, 32]
+
+
+def test_collate_keeps_geometry_and_the_type_of_the_pictures():
+    rng = np.random.default_rng(0)
+    samples = [
+        Sample(
+            rng.random((6, 8, 4), dtype=np.float32),
+            np.zeros((6, 8), np.uint8),
+            f"{i}",
+            rng.integers(0, 3, (6, 8), dtype=np.uint8),
+        )
+        for i in range(2)
+    ]
+    batch = collate([(sample, Window(0, 0, 6, 8)) for sample in samples])
+    assert (batch.images.shape, batch.images.dtype) == ((2, 4, 6, 8), torch.float32)
+    for i in range(2):
+        np.testing.assert_array_equal(batch.images[i].permute(1, 2, 0), samples[i].image)
+        np.testing.assert_array_equal(batch.geometry[i], samples[i].geometry)
+    assert next(iter(stream())).geometry is None
+
+
+class TwoSizes(Noise):
+    """Pictures of two sizes in turn."""
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        return sample if index % 2 else Sample(sample.image[:20], sample.labels[:20], sample.name)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_whole_pictures_come_one_at_a_time(workers):
+    spec = AugmentSpec(base_size=None, crop_size=None, ratio_range=(1.0, 1.0), photometric=None)
+    settings = dict(seed=3, num_steps=6, workers=workers)
+    alone = list(TrainStream(TwoSizes(), TrainTransform(spec, MEAN), 1, **settings))
+    assert {batch.images.shape[2:] for batch in alone} == {(24, 32), (20, 32)}
+    with pytest.raises(InputError) as caught:
+        list(TrainStream(TwoSizes(), TrainTransform(spec, MEAN), 4, **settings))
+    assert "20x32 pixels with 3 channels" in str(caught.value)
+    assert str(caught.value).endswith("give the AugmentSpec a crop_size, or take batches of one picture.")
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,12 +1,13 @@
 """Generated street scenes: the same everywhere, and as hard as the chapters need them."""
 
 import hashlib
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from fcnbook.data import streets
-from fcnbook.data.streets import Streets, draw_scene, void_borders
+from fcnbook.data.streets import Streets, draw_depth, draw_scene, geometry_of, void_borders
 from fcnbook.labels import IGNORE_INDEX, STREETS
 
 THIN = (streets.POLE, streets.SIGN)
@@ -208,6 +209,144 @@ def test_half_of_the_scenes_are_plazas(scenes):
     has_road = (scenes[1] == streets.ROAD).any((1, 2))
     assert (has_plaza ^ has_road).all()
     assert 35 <= has_plaza.sum() <= 65
+
+
+# Depth, HHA and geometry
+
+GROUND = (streets.ROAD, streets.PLAZA, streets.SIDEWALK)
+EYE = 2.2
+"""Metres of the camera above the ground."""
+
+
+def camera_scene():
+    """A camera in numbers that one can work with by hand, and an empty street under it."""
+    scene = blank_scene(size=(96, 100))
+    scene.camera = streets._Camera(focal=100.0, horizon=40.0, centre=50.0)
+    scene.end, scene.corridor_half = 50.0, 8.0
+    scene.materials[:] = scene.material(streets.SKY, (0, 0, 0))
+    return scene
+
+
+def test_depth_and_hha_worked_by_hand():
+    scene = camera_scene()
+    scene._paint_ground()
+    scene._first_thing = len(scene._class_of)
+    scene._paint_box(0.0, 10.0, (-1.0, 1.0), (0.5, 3.0), scene.material(streets.CAR, (0, 0, 0), 10.0))
+    depth, hha = scene.depth(), scene.hha()
+
+    # Ground: row 84 is 44.5 pixels under the horizon, 100 * 2.2 / 44.5 = 4.944 m away.
+    assert depth[84, 50] == pytest.approx(4.944, abs=5e-4)
+    assert hha[84, 50].tolist() == [206, 0, 255]  # 255 * 4 / 4.944 = 206.3; on the ground; 180 degrees
+    # Row 95: 100 * 2.2 / 55.5 = 3.96 m, nearer than where disparity ends.
+    assert depth[95, 50] == pytest.approx(3.964, abs=5e-4)
+    assert hha[95, 50].tolist() == [255, 0, 255]
+    # The car, 10 m ahead: row 50 is 10.5 pixels under the horizon, 2.2 - 1.05 = 1.15 m up.
+    assert depth[50, 50] == 10
+    assert hha[50, 50].tolist() == [102, 18, 128]  # 255 * 0.4; 255 * 1.15 / 16 = 18.3; 255 / 2
+    # Sky, 100 m ahead: row 39 is half a pixel above the horizon, 2.2 + 0.5 = 2.7 m up; row 0 far above 16 m.
+    assert depth[39, 5] == depth[0, 5] == 100
+    assert hha[39, 5].tolist() == [10, 43, 128]  # 255 * 0.04 = 10.2; 255 * 2.7 / 16 = 43.03
+    assert hha[0, 5].tolist() == [10, 255, 128]
+
+
+def test_walls_stand_along_the_corridor_and_at_its_end():
+    """A wall 8 m right of the middle fills the column at 100 * 8 / z pixels, whatever its class."""
+    scene = camera_scene()
+    scene._paint_house(np.arange(90, 100), np.full(10, 20.0), along=np.zeros(10))
+    scene._paint_garden(np.arange(45, 55), np.full(10, 50.0))
+    scene._first_thing = len(scene._class_of)
+    depth, classes = scene.depth(), scene.classes()
+    assert classes[42, 95] == streets.BUILDING and classes[42, 50] == streets.VEGETATION
+    assert depth[42, 95] == pytest.approx(800 / 45.5)
+    assert depth[42, 50] == 50
+
+
+@pytest.mark.parametrize("size", [(96, 192), (97, 129), (160, 40)])
+def test_every_pixel_lies_on_the_surface_that_was_painted_there(size):
+    """Back-projected, the ground is flat and walls are 8 m or so off the middle; things are where they were put.
+
+    The painters of things are watched: what they change in the picture gets their distance.
+    """
+    for index in range(12):
+        scene = blank_scene(index, size)
+        truth = np.full(size, np.nan)
+
+        def watched(paint, scene=scene, truth=truth):
+            def painter(x, z):
+                before = scene.materials.copy()
+                paint(x, z)
+                truth[scene.materials != before] = z
+
+            return painter
+
+        for thing in ("tree", "pole", "car", "person"):
+            setattr(scene, f"_paint_{thing}", watched(getattr(scene, f"_paint_{thing}")))
+        scene.paint()
+        depth, classes, camera = scene.depth(), scene.classes(), scene.camera
+        is_thing = ~np.isnan(truth)
+        assert is_thing.any() and np.array_equal(depth[is_thing], truth[is_thing])
+
+        rows, columns = (grid + 0.5 for grid in np.mgrid[: size[0], : size[1]])
+        up = EYE - (rows - camera.horizon) * depth / camera.focal
+        across = (columns - camera.centre) * depth / camera.focal
+        ground, sky = np.isin(classes, GROUND), classes == streets.SKY
+        assert np.abs(up[ground]).max() < 1e-9
+        assert (np.abs(across[ground]) < scene.corridor_half).all()
+        wall = ~is_thing & ~ground & ~sky
+        at_side = np.abs(np.abs(across) - scene.corridor_half) < 1e-9
+        at_end = (depth == scene.end) & (np.abs(across) < scene.corridor_half + 1e-9)
+        assert wall.any() and (at_side | at_end)[wall].all()
+        assert (depth[sky] == streets.SKY_DISTANCE).all()
+        assert depth[~sky].max() <= scene.end + 1e-9
+
+
+def test_channels_of_one_scene_belong_together():
+    for index in range(4):
+        image, labels = draw_scene(5, index, (48, 96), "val")
+        drawn = {name: draw_scene(5, index, (48, 96), "val", name) for name in get_args(streets.Inputs)}
+        for _, same_labels in drawn.values():
+            np.testing.assert_array_equal(same_labels, labels)
+        assert {name: (array.shape[2], array.dtype.name) for name, (array, _) in drawn.items()} == {
+            "color": (3, "uint8"),
+            "hha": (3, "uint8"),
+            "color_depth": (4, "float32"),
+            "color_hha": (6, "uint8"),
+        }
+        for name in ("color", "color_depth", "color_hha"):
+            np.testing.assert_array_equal(drawn[name][0][:, :, :3], image)
+        np.testing.assert_array_equal(drawn["color_hha"][0][:, :, 3:], drawn["hha"][0])
+        depth = draw_depth(5, index, (48, 96), "val")
+        np.testing.assert_allclose(np.exp(drawn["color_depth"][0][:, :, 3]), depth, rtol=1e-6)
+
+
+def test_hha_is_frozen():
+    """As the pixels above; it takes no logarithm, so it is the same on every machine."""
+    digest = hashlib.sha256()
+    for index in range(4):
+        digest.update(draw_scene(7, index, (97, 129), "val", "hha")[0].tobytes())
+    assert digest.hexdigest()[:16] == "da23f5058b4837b9"
+
+
+def test_geometry_is_horizontal_vertical_sky_and_void():
+    labels = np.array([[streets.SKY, streets.ROAD, streets.PLAZA, streets.SIDEWALK, IGNORE_INDEX]], np.uint8)
+    assert geometry_of(labels).tolist() == [[2, 0, 0, 0, 255]]
+    others = np.array([[streets.BUILDING, streets.VEGETATION, *THIN, streets.CAR, streets.PERSON]], np.uint8)
+    assert geometry_of(others).tolist() == [[1] * 6]
+
+
+def test_a_data_set_with_other_channels_and_geometry():
+    dataset = Streets("val", (48, 96), 3, seed=3, inputs="color_hha", geometry=True)
+    image, labels = draw_scene(3, 1, (48, 96), "val", "color_hha")
+    for _ in range(2):  # drawn, and out of the cache
+        sample = dataset[1]
+        np.testing.assert_array_equal(sample.image, image)
+        np.testing.assert_array_equal(sample.labels, labels)
+        np.testing.assert_array_equal(sample.geometry, geometry_of(labels))
+    colour = Streets("val", (48, 96), 3, seed=3)[1]
+    assert colour.image.shape == (48, 96, 3) and colour.geometry is None
+    for refused in (lambda: Streets("val", inputs="depth"), lambda: draw_scene(0, 0, inputs="depth")):
+        with pytest.raises(ValueError, match="inputs 'depth' do not exist: choose one of color, hha"):
+            refused()
 
 
 # The data set

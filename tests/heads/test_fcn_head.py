@@ -61,6 +61,54 @@ def test_dropout_takes_whole_channels_of_each_picture():
     assert FCNHead(FCNHeadSpec(), STAGES, num_classes=3).dropout.p == 0.1
 
 
+def test_dropout_takes_single_values_where_the_spec_says_so():
+    head = FCNHead(FCNHeadSpec(channels=4, dropout=0.5, dropout_of="values"), STAGES, num_classes=3)
+    torch.manual_seed(0)
+    kept = head.train().dropout(torch.ones(50, 4, 3, 5)).flatten(2)
+    assert set(kept.unique().tolist()) == {0.0, 2.0}
+    # all 15 values of a channel are alike with probability 2^-14; 200 channels
+    assert (kept == kept[..., :1]).all(2).sum() < 3
+
+
+def test_the_head_of_torchvision_has_one_convolution_and_its_own_dropout():
+    """architectures.md §5: 3x3 without bias, batch norm, ReLU, dropout of values, 1x1; no joined input."""
+    spec = FCNHeadSpec(num_convs=1, concat_input=False, dropout_of="values")
+    with torch.device("meta"):
+        head = FCNHead(spec, {"c5": StageInfo(2048, 8)}, num_classes=19)
+    # 51,948,115 parameters with 19 classes, of which torchvision's ResNet-101 has 42,500,160
+    assert sum(p.numel() for p in head.parameters()) == 51_948_115 - 42_500_160
+    assert type(head.dropout) is torch.nn.Dropout and head.dropout.p == 0.1
+
+
+@pytest.mark.parametrize(
+    ("spec", "channels", "num_classes", "wanted"),
+    [
+        (FCNHeadSpec(), 2048, 19, 23.606),
+        (FCNHeadSpec(dilation=6), 2048, 150, 23.673),
+        (FCNHeadSpec(channels=128), 512, 19, 1.478),
+        (FCNHeadSpec(stage="c4", channels=256, num_convs=1, concat_input=False), 1024, 60, 2.375),
+        (FCNHeadSpec(stage="c4", channels=64, num_convs=1, concat_input=False), 256, 19, 0.149),
+    ],
+    ids=["R-50", "D6", "R-18", "auxiliary", "auxiliary R-18"],
+)
+def test_parameters_of_the_table(spec, channels, num_classes, wanted):
+    with torch.device("meta"):
+        head = FCNHead(spec, {spec.stage: StageInfo(channels, 8)}, num_classes)
+    assert round(sum(p.numel() for p in head.parameters()) / 1e6, 3) == wanted
+
+
+def test_the_head_of_sssegmentation_does_not_join_its_input():
+    """architectures.md §6: 40.067 M of which 35.337 M without the auxiliary head; the backbone has 23.527 M."""
+    with torch.device("meta"):
+        head = FCNHead(FCNHeadSpec(concat_input=False), {"c5": StageInfo(2048, 8)}, num_classes=21)
+        spec = FCNHeadSpec(stage="c4", channels=512, num_convs=1, concat_input=False)
+        aux = FCNHead(spec, {"c4": StageInfo(1024, 8)}, num_classes=21)
+    main, auxiliary = (sum(p.numel() for p in m.parameters()) / 1e6 for m in (head, aux))
+    # the three numbers are rounded to 0.001, so their differences are known to 0.001
+    assert main == pytest.approx(35.337 - 23.527, abs=0.001)
+    assert auxiliary == pytest.approx(40.067 - 35.337, abs=0.001)
+
+
 def test_classifier_starts_near_zero():
     torch.manual_seed(0)
     head = FCNHead(FCNHeadSpec(channels=512), STAGES, num_classes=21)

@@ -35,7 +35,27 @@ def test_build_and_agree_cells(path, monkeypatch, tmp_path):
         exec(compile(source, f"{path.name}, tagged cell {number}", "exec"), namespace)
 
 
-@pytest.mark.parametrize("folder", ["backbones", "heads"])
+CHAPTER_TO_COME = {
+    "CaffeNet": "03",
+    "GoogLeNet": "03",
+    "TwoStreamVGG16": "03",
+    "LateFusionHead": "03",
+    "JPU": "06",
+    "FPN": "07",
+    "SemanticFPNHead": "07",
+    "PSPHead": "08",
+    "ASPPHead": "08",
+    "EncHead": "08",
+}
+"""Parts whose chapter is not written yet. When it is, its parts leave this list."""
+
+
+def test_no_part_waits_for_a_chapter_that_exists():
+    written = {path.name[:2] for path in CHAPTERS}
+    assert [part for part, chapter in CHAPTER_TO_COME.items() if chapter in written] == []
+
+
+@pytest.mark.parametrize("folder", ["backbones", "necks", "heads"])
 def test_every_public_network_part_is_built_in_a_notebook(folder):
     package = importlib.import_module(f"fcnbook.{folder}")
     parts = {
@@ -58,4 +78,5 @@ def test_every_public_network_part_is_built_in_a_notebook(folder):
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert parts <= named
+    assert parts - set(CHAPTER_TO_COME) <= named
+    assert not named & set(CHAPTER_TO_COME)

@@ -1,0 +1,50 @@
+"""`fcnbook doctor`, `verify` and `bench`: what a file is, and whether it gives the published figures."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def doctor_checkpoint(options: argparse.Namespace) -> int:
+    """Say what a file of weights is and which recipes it fits."""
+    from fcnbook.doctor import doctor_checkpoint
+
+    return doctor_checkpoint(options.file)
+
+
+def verify_row(options: argparse.Namespace) -> int:
+    """Score a published checkpoint by its own protocol, and judge it."""
+    from fcnbook.verify import verify
+
+    report = verify(
+        options.row,
+        weights=options.weights,
+        data_root=options.data_root,
+        ms_flip=options.ms_flip,
+        limit=options.limit,
+        ignore_hash=options.ignore_hash,
+        device=options.device,
+        weights_folder=options.weights_folder,
+        out=options.out,
+        every=options.every,
+    )
+    print(f"\n{report.text()}")
+    return 1 if report.failed else 0
+
+
+def bench_row(options: argparse.Namespace) -> int:
+    """Measure speed and memory as the source of a row did."""
+    from fcnbook.bench import bench
+
+    report = bench(
+        options.row,
+        data_root=options.data_root,
+        images=options.images,
+        repeats=options.repeats,
+        memory=not options.no_memory,
+        device=options.device,
+        out=options.out,
+        every=options.every,
+    )
+    print(report.text())
+    return 0

@@ -1,0 +1,101 @@
+"""What the commands share: types of arguments, tables, and finding recipes and models by what was typed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fcnbook.files import InputError
+from fcnbook.recipe import Recipe, Size
+from fcnbook.rundir import RunDir
+
+if TYPE_CHECKING:
+    from fcnbook.segmenter import Segmenter
+
+# Types of arguments
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
+    return value
+
+
+def size(text: str) -> Size:
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH such as 512x1024, got {text}")
+    return int(height), int(width)
+
+
+def seconds(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return value
+
+
+# Tables
+
+
+def percent(score: float | None) -> str:
+    return "-" if score is None else f"{100 * score:.2f}"
+
+
+def by_size(size: Size) -> str:
+    return "{}x{}".format(*size)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+
+
+# Recipes and models
+
+
+def find_network(name: str) -> tuple[Recipe, Size | None]:
+    """The recipe of that name or row; of a profiling row also the size that it was profiled at."""
+    from fcnbook.cost import PROFILED
+    from fcnbook.published import PUBLISHED
+    from fcnbook.recipes import find_recipe
+
+    row = PUBLISHED.get(name)
+    try:
+        if row is None:
+            return find_recipe(name), None
+        return find_recipe(row.recipe or PROFILED), None if row.recipe else row.crop
+    except KeyError as error:
+        raise InputError(error.args[0]) from None
+
+
+def load_model(path: Path, device: str | None) -> Segmenter:
+    """The network of a run folder with its newest weights, or with those of a checkpoint inside the folder."""
+    if not path.exists():
+        raise InputError(f"{path}: there is no such run folder or checkpoint.")
+    folder = next((f for f in (path, *path.resolve().parents) if RunDir(f).recipe_file.exists()), None)
+    if folder is None:
+        raise InputError(f"{path} is no run folder and lies in none: there is no recipe.json.")
+    run_dir = RunDir(folder)
+    weights = run_dir.scored_weights() if folder == path else path
+    if weights is None:
+        raise InputError(f"{path} holds no checkpoint yet.")
+    import torch
+
+    from fcnbook.build import build_segmenter
+    from fcnbook.checkpoint import load_weights
+    from fcnbook.recipe import recipe_from_dict
+
+    model = build_segmenter(recipe_from_dict((run_dir.recipe() or {})["recipe"]))
+    load_weights(model, weights)
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()

@@ -1,0 +1,208 @@
+"""`fcnbook data prepare|check|cache NAME`: what is there, what is missing, and the next line to type."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast, get_args
+
+from fcnbook.files import InputError
+from fcnbook.recipe import DataName, DataSpec, FCNHeadSpec, Recipe
+
+if TYPE_CHECKING:
+    from fcnbook.data._common import SplitReport
+
+NAMES: tuple[DataName, ...] = tuple(name for name in get_args(DataName) if name != "streets")
+OWN = "own"
+"""Not a published data set: a folder of the user's."""
+
+
+def prepare_data(options: argparse.Namespace) -> int:
+    """Fetch, unpack, convert and check a data set; safe to run again."""
+    name, root = _name_and_root(options)
+    reports = _prepare(name, options.source, root)
+    return _print_reports(name, root, reports)
+
+
+def check_data(options: argparse.Namespace) -> int:
+    """Compare a data set with the published one, file by file; of a folder of one's own examine the labels."""
+    if options.name == OWN:
+        return _check_own_folder(options)
+    name, root = _name_and_root(options)
+    status = _print_reports(name, root, _check(name, root))
+    if options.labels:
+        for line in _label_tables(name, root):
+            print(line)
+    return status
+
+
+def _check_own_folder(options: argparse.Namespace) -> int:
+    from fcnbook.data._own import read_classes
+    from fcnbook.data.label_doctor import examine_labels
+
+    if options.data_root is None:
+        raise InputError("Which folder? `fcnbook data check own --data-root FOLDER` examines its labels.")
+    classes = read_classes(options.data_root)
+    num_classes = options.num_classes or (len(classes) if classes else None)
+    if num_classes is None:
+        raise InputError(
+            f"Nothing says how many classes {options.data_root} has: give --num-classes K, or write their names into "
+            f"{options.data_root / 'classes.txt'}, one a line."
+        )
+    report = examine_labels(options.data_root, num_classes)
+    print(report)
+    return 1 if report.problems else 0
+
+
+def cache_data(options: argparse.Namespace) -> int:
+    """Decode the splits that the recipes on a data set use, so that crops need no decoding."""
+    from fcnbook.build import build_folder_dataset
+    from fcnbook.data.cache import cache_folder, write_cache
+
+    name, root = _name_and_root(options)
+    for data, split in _splits_of_recipes(name, options.splits):
+        dataset = build_folder_dataset(data, split, root)
+        folder = write_cache(
+            dataset, cache_folder(root, data, split), say=lambda line: print(line, flush=True)
+        )
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        print(f"{data.name} {split}: {len(dataset)} samples, {size / 2**30:.2f} GiB in {folder}")
+    print("Runs, `verify` and `bench` use it from now on. Delete the folder to go without.")
+    return 0
+
+
+def _splits_of_recipes(name: DataName, wanted: Sequence[str] | None) -> Iterator[tuple[DataSpec, str]]:
+    """Each split once; pictures with depth are no bytes and cannot be cached."""
+    seen = set()
+    for recipe in _recipes_on(name):
+        data = recipe.data
+        for split in wanted or (data.train_split, data.val_split):
+            key = (data.name, data.inputs, split)
+            if key not in seen and data.inputs != "color_depth":
+                seen.add(key)
+                yield data, split
+
+
+def _recipes_on(name: DataName) -> list[Recipe]:
+    from fcnbook.recipes import RECIPES
+
+    return [recipe for recipe in RECIPES.values() if recipe.data.name == name]
+
+
+def _name_and_root(options: argparse.Namespace) -> tuple[DataName, Path]:
+    from fcnbook.build import default_root
+
+    if options.name == OWN:
+        raise InputError(
+            "A folder of your own needs no preparation; `fcnbook data check own` examines its labels."
+        )
+    name = cast(DataName, options.name)
+    return name, options.data_root or default_root(name)
+
+
+def _prepare(name: DataName, source: list[Path] | None, root: Path) -> list[SplitReport]:
+    match name:
+        case "camvid":
+            from fcnbook.data import camvid
+
+            return camvid.prepare(_only_one(source), root)
+        case "cityscapes":
+            from fcnbook.data import cityscapes
+
+            return cityscapes.prepare(source, root)
+        case "ade20k":
+            from fcnbook.data import ade20k
+
+            return ade20k.prepare(_only_one(source), root)
+        case "voc12aug" | "voc11":
+            from fcnbook.data import voc
+
+            return voc.prepare(source, root)
+        case "pascal_context" | "pascal_context_59":
+            from fcnbook.data import pascal_context
+
+            return pascal_context.prepare(source, root)
+        case "nyud":
+            from fcnbook.data import nyud
+
+            return nyud.prepare(source, root)
+        case "siftflow":
+            from fcnbook.data import siftflow
+
+            return siftflow.prepare(source, root)
+        case _:
+            raise InputError(f"{name} is generated; there is nothing to prepare.")
+
+
+def _only_one(source: list[Path] | None) -> Path | None:
+    if source is not None and len(source) > 1:
+        raise InputError(
+            f"This data set comes from one archive or folder, got {len(source)}; give one --from."
+        )
+    return source[0] if source else None
+
+
+def _check(name: DataName, root: Path) -> list[SplitReport]:
+    match name:
+        case "camvid":
+            from fcnbook.data import camvid
+
+            return camvid.check(root)
+        case "cityscapes":
+            from fcnbook.data import cityscapes
+
+            return cityscapes.check(root)
+        case "ade20k":
+            from fcnbook.data import ade20k
+
+            return ade20k.check(root)
+        case "voc12aug" | "voc11":
+            from fcnbook.data import voc
+
+            return voc.check(root, voc.VOC12AUG if name == "voc12aug" else voc.VOC11)
+        case "pascal_context" | "pascal_context_59":
+            from fcnbook.data import pascal_context
+
+            return pascal_context.check(root, num_classes=60 if name == "pascal_context" else 59)
+        case "nyud":
+            from fcnbook.data import nyud
+
+            return nyud.check(root)
+        case "siftflow":
+            from fcnbook.data import siftflow
+
+            return siftflow.check(root)
+        case _:
+            raise InputError(f"{name} is generated; there is nothing to check.")
+
+
+def _print_reports(name: DataName, root: Path, reports: Iterable[SplitReport]) -> int:
+    reports = list(reports)
+    print(*reports, sep="\n")
+    if any(report.problems for report in reports):
+        print(f"\n{root} is not {name} as published; see above.", file=sys.stderr)
+        return 1
+    recipes = _recipes_on(name)
+    chosen = next((r for r in recipes if isinstance(r.model.head, FCNHeadSpec)), recipes[0])
+    print(f"\nReady. Next:\n  fcnbook run {chosen.name} --scale tiny --data-root {root}")
+    return 0
+
+
+def _label_tables(name: DataName, root: Path) -> Iterator[str]:
+    """What the label doctor finds in the splits that the recipes use, one report an encoding."""
+    from fcnbook.build import build_folder_dataset
+    from fcnbook.data.label_doctor import examine_labels
+    from fcnbook.labels import LABELS
+
+    for data, split in _splits_of_recipes(name, None):
+        if data.inputs != "color":
+            continue
+        dataset = build_folder_dataset(data, split, root)
+        codes = {dataset.code_of(pair).values: dataset.code_of(pair) for pair in dataset.pairs}
+        for values, code in codes.items():
+            pairs = [pair for pair in dataset.pairs if dataset.code_of(pair).values == values]
+            classes = LABELS[data.name].classes
+            report = examine_labels(pairs, data.num_classes, table=code.table, classes=classes)
+            yield f"\n{split}, {values} in the files\n{report}"

@@ -1,0 +1,136 @@
+"""`fcnbook predict` and `fcnbook export`: what to do with a trained network."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fcnbook.cli._common import find_network, load_model
+from fcnbook.files import InputError
+
+if TYPE_CHECKING:
+    from fcnbook.segmenter import Segmenter
+
+# predict
+
+
+def predict_images(options: argparse.Namespace) -> int:
+    """Write NAME_mask.png (class ids, shown in class colours) and NAME_overlay.png for each picture."""
+    images = _pictures(options.images)
+    names = _output_names(images)
+    from fcnbook.draw import png_bytes
+    from fcnbook.files import write_atomic
+    from fcnbook.inference import predict
+
+    model = load_model(options.model, options.device)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for image, name in zip(images, names, strict=True):
+        prediction = predict(model, image)
+        mask = prediction.save(options.out / f"{name}_mask.png")
+        write_atomic(options.out / f"{name}_overlay.png", png_bytes(prediction.overlay()))
+        shares = _largest_shares(prediction.mask, prediction.classes)
+        print(f"{image} -> {mask}  {shares}", flush=True)
+    return 0
+
+
+_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def _pictures(paths: Sequence[Path]) -> list[Path]:
+    pictures: list[Path] = []
+    for path in paths:
+        found = [path]
+        if path.is_dir():
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in _PICTURE_ENDINGS)
+            if not found:
+                raise InputError(f"{path} holds no pictures ({', '.join(_PICTURE_ENDINGS)}).")
+        elif not path.exists():
+            raise InputError(f"{path}: there is no such picture.")
+        pictures += found
+    return pictures
+
+
+def _output_names(images: Sequence[Path]) -> list[str]:
+    """File names without ending; a number is added where two pictures would share one."""
+    names: list[str] = []
+    for image in images:
+        name, number = image.stem, 2
+        while name in names:
+            name, number = f"{image.stem}-{number}", number + 1
+        names.append(name)
+    return names
+
+
+def _largest_shares(mask: Any, classes: Sequence[str], count: int = 3) -> str:
+    import numpy as np
+
+    shares = np.bincount(mask.reshape(-1), minlength=len(classes)) / mask.size
+    largest = np.argsort(-shares, kind="stable")[:count]
+    return ", ".join(f"{classes[k]} {100 * shares[k]:.0f} %" for k in largest if shares[k] > 0)
+
+
+# export
+
+
+def export_model(options: argparse.Namespace) -> int:
+    """Write a network as a file for other software; print how far the two agree."""
+    model = _model_to_export(options)
+    from fcnbook.export import export
+
+    done = export(model, options.out, options.format, options.size)
+    print(f"{done.path}  {done.path.stat().st_size / 2**20:.1f} MiB, {options.format}")
+    print("images (N, C, H, W) float32, normalised -> logits (N, K, H, W) at the size of the images")
+    if done.hindrance:
+        fixed = "x".join(map(str, done.example[2:]))
+        print(
+            f"The size is fixed at {fixed}; --size HxW chooses another. Free sizes failed: {done.hindrance}"
+        )
+    else:
+        print(f"free: {', '.join(done.free)}")
+    for check in done.checks:
+        shape = "x".join(map(str, check.shape))
+        print(
+            f"images {shape}: largest difference {check.difference:.1e}, of logits up to {check.largest:.1e}"
+        )
+    return 0
+
+
+def _model_to_export(options: argparse.Namespace) -> Segmenter:
+    """The network of a run, or that of a recipe with the weights of a file, or random ones."""
+    from fcnbook.published import ALIASES, PUBLISHED
+    from fcnbook.recipes import RECIPES
+
+    if options.model not in RECIPES | ALIASES | PUBLISHED:
+        if options.weights is not None:
+            raise InputError(
+                f"{options.model} is no recipe, and a run has weights of its own: leave out --weights."
+            )
+        if not Path(options.model).exists():
+            raise InputError(
+                f"{options.model} is neither a run folder nor a recipe. `fcnbook list` shows the recipes."
+            )
+        return load_model(Path(options.model), "cpu")
+    from fcnbook.build import build_segmenter
+
+    model = build_segmenter(find_network(options.model)[0])
+    if options.weights is None:
+        print("The weights are random; --weights FILE takes those of a file.", file=sys.stderr)
+    elif options.weights.suffix == ".safetensors":
+        from fcnbook.checkpoint import load_weights
+
+        load_weights(model, options.weights)
+    else:
+        from fcnbook.weights import load_published
+
+        report = load_published(model, options.weights)
+        print(report, file=sys.stderr)
+        empty = {name for name, _ in model.named_parameters()} - set(report.loaded)
+        if empty:
+            raise InputError(
+                f"{options.weights} fills a part of the network only; {len(empty)} of its parameters would stay "
+                "random. Give the weights of a trained network."
+            )
+    return model

@@ -1,0 +1,205 @@
+"""`fcnbook run`, `watch` and `book`: recipes and chapters at work."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fcnbook.cli._common import aligned
+from fcnbook.files import InputError
+from fcnbook.rundir import RunDir
+
+if TYPE_CHECKING:
+    from fcnbook.gallery import GalleryEntry
+    from fcnbook.headless import NotebookOutcome
+
+# run
+
+
+def run_recipe(options: argparse.Namespace) -> int:
+    """Execute notebooks/reproduce.ipynb for one recipe; print progress, verdict and paths."""
+    from fcnbook.recipes import find_recipe
+
+    try:
+        find_recipe(options.recipe)
+    except KeyError as error:
+        raise InputError(error.args[0]) from None
+    from fcnbook.headless import execute, find_notebook
+
+    out = options.out or Path("runs") / f"{options.recipe}-{options.scale}-seed{options.seed}"
+    parameters = {
+        "RECIPE": options.recipe,
+        **_run_parameters(options, out),
+        "MS_FLIP": options.ms_flip,
+        "DEVICE": options.device,
+        "WORKERS": options.workers,
+        "INIT": options.init,
+        "FAST": options.fast,
+    }
+    print(f"{options.recipe}, {options.scale} scale, seed {options.seed}, in {out}", flush=True)
+    outcome = execute(find_notebook("reproduce"), out, parameters, every=options.every)
+    if outcome.status == "done":
+        return _print_result(RunDir(out))
+    _print_end(outcome, RunDir(out))
+    return outcome.exit_status
+
+
+def _run_parameters(options: argparse.Namespace, out: Path) -> dict[str, Any]:
+    root = options.data_root
+    if root is not None and not Path(root).is_dir():  # said now, not after a kernel has started
+        raise InputError(f"{root} is no folder. Give the folder of the data set itself, such as data/camvid.")
+    return {
+        "SCALE": options.scale,
+        "SEED": options.seed,
+        "DATA_ROOT": root,
+        "OUT_DIR": str(out),
+        "MAX_STEPS": options.max_steps,
+    }
+
+
+def _print_result(run_dir: RunDir) -> int:
+    result = run_dir.result()
+    if result is None:
+        print(f"The notebook ran, but left no {run_dir.result_file}.", file=sys.stderr)
+        return 1
+    scores = {"mIoU": "miou", "ms+flip": "miou_ms_flip", "mAcc": "macc", "aAcc": "aacc"}
+    shown = [f"{name} {100 * result[key]:.2f}" for name, key in scores.items() if result[key] is not None]
+    print(f"{'  '.join(shown)}  ({result['protocol']})")
+    print(
+        f"{result['num_steps']} steps in {result['seconds']:.0f} s, {result['images_per_second']:.1f} img/s, "
+        f"peak memory {result['peak_memory_gib']:.2f} GiB, {result['hardware']}"
+    )
+    print(f"verdict        {result['verdict']}")
+    print(f"notebook       {run_dir.executed_notebook}")
+    print(f"result         {run_dir.result_file}")
+    return 0
+
+
+def _print_end(outcome: NotebookOutcome, run_dir: RunDir) -> None:
+    """Say why a notebook did not come to its end, and how to go on."""
+    from fcnbook.headless import resume_hint
+
+    if outcome.status == "failed":
+        print(outcome.error, file=sys.stderr)
+        if outcome.exit_status == 1:
+            print(f"The notebook up to there: {outcome.executed}", file=sys.stderr)
+        return
+    progress = run_dir.progress()
+    where = f" at step {progress.step} of {progress.num_steps}" if progress else ""
+    print(f"Stopped{where}. {resume_hint()}", file=sys.stderr)
+
+
+# watch
+
+
+def watch_run(options: argparse.Namespace) -> int:
+    """Print a progress line every few seconds until the run ends."""
+    from fcnbook.headless import progress_line
+
+    run_dir, last = RunDir(options.run_dir), None
+    if run_dir.status() == "new":
+        raise InputError(f"{run_dir.path} is no run folder: there is no recipe.json.")
+    while True:
+        status = run_dir.status()  # before the events, so that none is missed
+        line = progress_line(run_dir)
+        if line is not None and line != last:
+            print(line, flush=True)
+            last = line
+        if status == "finished":
+            return _print_result(run_dir)
+        if status == "stopped":
+            errors = [event["text"] for event in run_dir.events()[-1:] if event["event"] == "error"]
+            print(f"Stopped: {errors[0]}" if errors else "Stopped; the command that started it resumes it.")
+            return 1 if errors else 130
+        time.sleep(options.every)
+
+
+# book
+
+
+def run_book(options: argparse.Namespace) -> int:
+    """Execute every notebook, one line each; then a table of all runs and the gallery."""
+    from fcnbook.gallery import GalleryEntry, write_gallery
+    from fcnbook.headless import chapter_notebooks, execute, notebook_folder, resume_hint
+
+    out = options.out or Path("runs") / options.scale
+    notebooks = chapter_notebooks(options.notebooks)
+    if not notebooks:
+        raise InputError(
+            f"{options.notebooks or notebook_folder()} holds no chapters (00_….ipynb) to execute."
+        )
+    width = max(len(notebook.stem) for notebook in notebooks)
+    entries: list[GalleryEntry] = []
+    failed = interrupted = False
+    for notebook in notebooks:
+        status_line = _StatusLine()
+        status_line(notebook.stem)
+        folder = out / notebook.stem
+        outcome = execute(
+            notebook, folder, _run_parameters(options, folder), every=options.every, say=status_line
+        )
+        status_line.clear()
+        if interrupted := outcome.status == "interrupted":
+            break
+        failed |= outcome.status == "failed"
+        score, verdict = _score_and_verdict(folder, outcome)
+        entries.append(GalleryEntry(notebook.stem, folder, outcome.seconds, score, verdict, outcome.error))
+        failure = f"  {outcome.error}" if outcome.error else ""
+        print(
+            f"{notebook.stem:{width}}  {outcome.seconds:5.0f} s  {score:>10}  {verdict}{failure}", flush=True
+        )
+    _print_book_table(entries)
+    page = write_gallery(out, entries, f"fcnbook at {options.scale} scale")
+    print(f"\n{sum(entry.seconds for entry in entries):.0f} s in all. Gallery of masks: {page}")
+    if interrupted:
+        print(f"Stopped in {notebook.stem}. {resume_hint()}", file=sys.stderr)
+        return 130
+    return 1 if failed else 0
+
+
+class _StatusLine:
+    """The last line of a terminal, written over by each call; silent where the output goes to a file."""
+
+    def __init__(self) -> None:
+        self.shows = sys.stdout.isatty()
+
+    def __call__(self, line: str) -> None:
+        if self.shows:
+            line = line[: shutil.get_terminal_size().columns - 1]
+            print(f"\r\033[K{line}", end="", flush=True)
+
+    def clear(self) -> None:
+        """Leave an empty line behind."""
+        self("")
+
+
+def _score_and_verdict(folder: Path, outcome: NotebookOutcome) -> tuple[str, str]:
+    """The best mIoU of a notebook's runs with its verdict; chapters without training have a dash."""
+    from fcnbook.gallery import finished_runs
+
+    results = [run.result() or {} for run in finished_runs(folder)]
+    best = max(results, key=lambda result: result["miou"], default=None)
+    score = "-" if best is None else f"mIoU {100 * best['miou']:.2f}"
+    if outcome.status == "failed":
+        return score, "FAILED"
+    return score, "ok" if best is None else best["verdict"]
+
+
+def _print_book_table(entries: Sequence[GalleryEntry]) -> None:
+    from fcnbook.gallery import finished_runs
+
+    lines = [("notebook", "recipe", "data", "seed", "mIoU", "mAcc", "aAcc", "params M", "train s", "verdict")]
+    for entry in entries:
+        for run in finished_runs(entry.folder):
+            result = run.result() or {}
+            scores = [f"{100 * result[key]:.2f}" for key in ("miou", "macc", "aacc")]
+            cost = (f"{result['parameters'] / 1e6:.2f}", f"{result['seconds']:.0f}")
+            names = (result["recipe"], result["data"], str(result["seed"]))
+            lines.append((entry.name, *names, *scores, *cost, result["verdict"]))
+    if len(lines) > 1:
+        print("\n" + "\n".join(aligned(lines)))

@@ -1,0 +1,411 @@
+"""Published weights and a data set on disk -> the verdict on a row of the tables, without any training. Layer 8.
+
+The weights of a row are loaded strictly into our network, scored by the recipe's own protocol on the whole split, and
+compared with what was printed. `fcnbook verify ROW` calls `verify` and prints the report.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fcnbook.build import build_dataset, build_segmenter
+from fcnbook.cost import Cost, count_cost, read_cost
+from fcnbook.data._common import published_splits
+from fcnbook.evaluate import evaluate
+from fcnbook.files import InputError, write_error, write_json
+from fcnbook.labels import LABELS
+from fcnbook.metrics import Scores, compute_scores
+from fcnbook.published import PUBLISHED, Measured, PublishedRow, Verdict, row_verdicts, rows_of
+from fcnbook.recipe import MS_FLIP_SCALES, DataSpec, EvalSpec, Recipe, recipe_hash
+from fcnbook.recipes import find_recipe
+from fcnbook.report import git_commit, hardware_name, peak_memory_gib, software_versions
+from fcnbook.segmenter import Segmenter
+from fcnbook.types import Sample, SegmentationDataset
+from fcnbook.weights import LoadReport, fetch_row_weights, load_published, row_urls
+
+Say = Callable[[str], None]
+"""Takes a line for the reader."""
+print_now = functools.partial(print, flush=True)
+
+_ENTRIES = {"voc12aug": "voc2012", "voc11": "voc2012", "nyud": "nyudv2_40", "siftflow": "sift_flow"}
+"""Data set in recipes -> its entry in classes.json, where the two differ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport:
+    """Scores of published weights beside the published ones, and everything needed to believe them.
+
+    Scores are in [0, 1], here and in result.json; percent exists only in `text`.
+    """
+
+    row: str | None
+    """Key of the published row, such as "000-01"; None for a recipe without one."""
+    recipe: str
+    recipe_hash: str
+    weights: str
+    """Path of the file."""
+    weights_source: str
+    weights_sha256: str
+    entries_loaded: int
+    """Entries of the state dict; loading is strict, so none is missing."""
+    entries_dropped: dict[str, str]
+    """Names in the file -> why they were left out."""
+    warnings: list[str]
+    """What is doubtful about the weights, the data or this machine."""
+    data: str
+    split: str
+    pictures: int
+    """That were scored."""
+    pictures_published: int | None
+    """Of the split as published; None where nobody says."""
+    partial: str
+    """Why the scores are not those of the whole split and get no verdict; "" where they are."""
+    miou: float | None
+    """None where it is not a number, as with labels that are all void."""
+    miou_ms_flip: float | None
+    """None: not measured, or not a number."""
+    macc: float | None
+    aacc: float | None
+    fwiou: float | None
+    iou_per_class: list[float | None]
+    """None for a class that neither the labels nor the predictions hold."""
+    classes: list[str]
+    protocol: str
+    """How `miou` was measured here."""
+    published_protocol: str
+    published_revision: str
+    note: str
+    """What is doubtful about the row."""
+    seconds: float
+    """Of the pass at scale 1, reading of files included."""
+    seconds_ms_flip: float | None
+    images_per_second: float
+    peak_memory_gib: float
+    """CUDA: of allocated memory. CPU: of the resident set of the process."""
+    parameters: int
+    flops: int
+    """2 per multiply-add of one forward pass of one picture of the crop size."""
+    device: str
+    hardware: str
+    versions: dict[str, str]
+    git_commit: str | None
+    date: str
+    verdicts: list[dict[str, Any]]
+    """One a judged column, as `fcnbook.published.Verdict`."""
+    verdict: str
+    """All verdicts as a sentence, or why there is none."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a judged figure is too far from the published one."""
+        return any(verdict["outcome"] == "FAIL" for verdict in self.verdicts)
+
+    def text(self) -> str:
+        """The report for a terminal, one fact a line."""
+        ms_flip = "" if self.miou_ms_flip is None else f"  mIoU(ms+flip) {_percent(self.miou_ms_flip)}"
+        published = "" if self.pictures_published is None else f" of {self.pictures_published:,} published"
+        weights = f"{self.weights}, {self.entries_loaded} entries of {self.weights_source}, none missing"
+        left_out = [f"{reason}: {', '.join(names)}" for reason, names in _by_reason(self.entries_dropped)]
+        lines = [
+            ("row", f"{self.row or 'none'}, {self.recipe}"),
+            ("weights", f"{weights}, SHA-256 {self.weights_sha256[:8]}…"),
+            *(("left out", line) for line in left_out),
+            *(("warning", warning) for warning in self.warnings),
+            ("data", f"{self.data} {self.split}, {self.pictures:,} pictures{published}"),
+            ("protocol", self.protocol),
+            ("published", self.published_protocol),
+            ("revision", self.published_revision),
+            ("scores", f"mIoU {_percent(self.miou)}{ms_flip}  mAcc {_percent(self.macc)}"),
+            ("cost", f"{self.parameters / 1e6:.2f} M parameters, {self.flops / 1e9:.2f} GFLOPs"),
+            ("measured in", f"{self.seconds:.0f} s, {self.images_per_second:.2f} img/s, {self.hardware}"),
+            *(("verdict", line) for line in self.verdict.split("; ")),
+            ("note", self.note),
+        ]
+        return "\n".join(f"{name:<13}{line}" for name, line in lines if line)
+
+
+def verify(
+    row_or_recipe: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    data_root: str | os.PathLike[str] | None = None,
+    ms_flip: bool = False,
+    limit: int | None = None,
+    ignore_hash: bool = False,
+    device: str | None = None,
+    weights_folder: str | os.PathLike[str] = "weights",
+    out: str | os.PathLike[str] | None = None,
+    every: float = 5.0,
+    say: Say = print_now,
+) -> VerifyReport:
+    """Score published weights by the protocol of their row; the report, which also lies in `out` as result.json.
+
+    The file is written once after the pass at scale 1 and again after that with several scales and mirrored pictures.
+
+    Args:
+        row_or_recipe: a row such as "000-01", or the name of a recipe, also in mmsegmentation's 1.x spelling.
+        weights: a file or a checkpoint of a run; by default the published file of the row, downloaded if need be.
+        data_root: folder of the data set itself; by default `data/<name>`.
+        ms_flip: score with several scales and mirrored pictures too, which takes about 17 times as long.
+        limit: score the first pictures only; such a score gets no verdict.
+        ignore_hash: take a given file even if its SHA-256 is not the one in its name; said in the warnings.
+        device: a torch device; by default CUDA where there is one.
+        weights_folder: where downloads are kept.
+        out: folder of result.json; by default `runs/verify-<row>`.
+        every: seconds between two lines of progress.
+        say: takes these lines.
+
+    Raises:
+        InputError: there is no such row or recipe, no weights of it were published, they do not fit or were altered,
+            or the data is missing or damaged; the message says what to do. Data is looked for before any download.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"A limit of {limit} pictures leaves nothing to score; give at least 1.")
+    row, recipe = find_row(row_or_recipe)
+    path = None if weights is None else Path(weights)
+    _check_weights(row, recipe, path)
+    dataset = build_dataset(recipe, recipe.data.val_split, None if data_root is None else Path(data_root))
+    folder = Path(out) if out is not None else Path("runs") / f"verify-{row.key if row else recipe.name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)  # before hours of work whose result could not be stored
+    except OSError as error:
+        raise write_error(folder, error) from error
+    if path is None:
+        assert row is not None, "_check_weights lets only rows through without a file"
+        path = fetch_row_weights(row, Path(weights_folder))
+    model = build_segmenter(recipe)
+    loaded = load_published(model, path, recipe, ignore_hash=ignore_hash)
+    say(str(loaded))
+    verification = _Verification(
+        row=row,
+        recipe=recipe,
+        dataset=dataset,
+        model=model,
+        loaded=loaded,
+        device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")),
+        limit=limit,
+        every=every,
+        say=say,
+    )
+    return verification.finish(folder / "result.json", ms_flip)
+
+
+def find_row(name: str) -> tuple[PublishedRow | None, Recipe]:
+    """The published row and the recipe of a key or of a recipe's name; the row is None for a recipe without one.
+
+    Raises:
+        InputError: there is none of that name, or the row was only timed.
+    """
+    row = PUBLISHED.get(name)
+    if row is not None and row.recipe is None:
+        raise InputError(
+            f"Row {name} ({row.method}, {row.backbone}) has no score to verify: the network was only timed, with "
+            f"random weights. `fcnbook bench {name}` measures its speed, parameters and FLOPs."
+        )
+    try:
+        recipe = find_recipe(name if row is None else str(row.recipe))
+    except KeyError as error:
+        raise InputError(
+            f"{error.args[0]} Rows are written 000-01; `fcnbook list --rows` shows them."
+        ) from None
+    return row or next(iter(rows_of(recipe.name)), None), recipe
+
+
+def published_pictures(data: DataSpec) -> int | None:
+    """Pictures in the evaluation split as published; None where nobody says."""
+    if data.name == "streets":  # as many as anybody asks for
+        return None
+    split = published_splits(_ENTRIES.get(data.name, data.name)).get(data.val_split)
+    return None if split is None else split.num_samples
+
+
+def _check_weights(row: PublishedRow | None, recipe: Recipe, path: Path | None) -> None:
+    """Raise before data and network are looked for, if there can be no weights."""
+    if path is not None and not path.exists():
+        raise InputError(f"{path}: there is no such file of weights.")
+    if path is None and (row is None or not row_urls(row)):
+        key, why = (
+            recipe.name,
+            f"The recipe {recipe.name} has no published row, so no weights can be fetched.",
+        )
+        if row is not None:
+            key, why = row.key, f"Row {row.key} ({row.method}, {row.backbone}) links no weights. {row.note}"
+        raise InputError(
+            f"{why.rstrip()} Train the recipe with `fcnbook run {recipe.name}`, or give weights of your own with "
+            f"`fcnbook verify {key} --weights FILE`."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Verification:
+    """Weights in their network, and what they are scored on."""
+
+    row: PublishedRow | None
+    recipe: Recipe
+    dataset: SegmentationDataset
+    model: Segmenter
+    loaded: LoadReport
+    device: torch.device
+    limit: int | None
+    every: float
+    say: Say
+
+    @property
+    def pictures(self) -> int:
+        """That are scored."""
+        return len(self.dataset) if self.limit is None else min(self.limit, len(self.dataset))
+
+    @functools.cached_property
+    def cost(self) -> Cost:
+        """Of the network, at the crop size."""
+        return read_cost(self.recipe) or count_cost(self.recipe)
+
+    def finish(self, file: Path, ms_flip: bool) -> VerifyReport:
+        """Score, store, score again if asked, store again."""
+        recipe = self.recipe
+        plain, seconds = self._score(recipe.evaluation, "scale 1")
+        report = self._report(plain, seconds, None, None)
+        write_json(file, dataclasses.asdict(report))
+        if ms_flip:
+            spec = dataclasses.replace(recipe.evaluation, scales=MS_FLIP_SCALES, flip=True)
+            report = self._report(plain, seconds, *self._score(spec, "ms+flip"))
+            write_json(file, dataclasses.asdict(report))
+        return report
+
+    def _score(self, spec: EvalSpec, title: str) -> tuple[Scores, float]:
+        """Scores by this protocol, and the seconds that they took."""
+        self.say(f"{title}: {spec.protocol()}")
+        started = last = time.perf_counter()
+
+        def show(index: int, sample: Sample, pred: np.ndarray) -> None:
+            nonlocal last
+            now, done = time.perf_counter(), index + 1
+            if now - last >= self.every:
+                last, left = now, (self.pictures - done) * (now - started) / done
+                speed = done / (now - started)
+                self.say(f"{title}  {done}/{self.pictures} pictures  {speed:.2f} img/s  ETA {_clock(left)}")
+
+        recipe = dataclasses.replace(self.recipe, evaluation=spec)
+        matrix = evaluate(
+            self.model, self.dataset, recipe, device=self.device, limit=self.limit, on_sample=show
+        )
+        seconds, scores = time.perf_counter() - started, compute_scores(matrix)
+        self.say(f"{title}  mIoU {_percent(scores.miou)} on {self.pictures} pictures after {_clock(seconds)}")
+        return scores, seconds
+
+    def _report(
+        self, scores: Scores, seconds: float, ms_flip: Scores | None, seconds_ms_flip: float | None
+    ) -> VerifyReport:
+        row, recipe, loaded, cost = self.row, self.recipe, self.loaded, self.cost
+        partial = self._partial()
+        found: list[Verdict] = []
+        if not partial:
+            measured = Measured(
+                miou=(scores.miou,),
+                miou_ms_flip=() if ms_flip is None else (ms_flip.miou,),
+                parameters=cost.parameters,
+                flops=cost.published_flops,
+            )
+            # One file is one run; the published average is of several.
+            found = [v for v in row_verdicts(row, measured) if v.column != "miou_avg"]
+        return VerifyReport(
+            row=row.key if row else None,
+            recipe=recipe.name,
+            recipe_hash=recipe_hash(recipe),
+            weights=str(loaded.path),
+            weights_source=loaded.source,
+            weights_sha256=loaded.sha256,
+            entries_loaded=len(loaded.loaded),
+            entries_dropped=dict(loaded.dropped),
+            warnings=[*loaded.warnings, *self._warnings()],
+            data=recipe.data.name,
+            split=recipe.data.val_split,
+            pictures=self.pictures,
+            pictures_published=published_pictures(recipe.data),
+            partial=partial,
+            miou=_none_if_nan(scores.miou),
+            miou_ms_flip=None if ms_flip is None else _none_if_nan(ms_flip.miou),
+            macc=_none_if_nan(scores.macc),
+            aacc=_none_if_nan(scores.aacc),
+            fwiou=_none_if_nan(scores.fwiou),
+            iou_per_class=[_none_if_nan(iou) for iou in scores.iou_per_class],
+            classes=list(LABELS[recipe.data.name].classes),
+            protocol=recipe.evaluation.protocol(),
+            published_protocol=row.protocol if row else "",
+            published_revision=row.revision if row else "",
+            note=row.note if row else "",
+            seconds=round(seconds, 3),
+            seconds_ms_flip=None if seconds_ms_flip is None else round(seconds_ms_flip, 3),
+            images_per_second=round(self.pictures / max(seconds, 1e-9), 3),
+            peak_memory_gib=round(peak_memory_gib(), 3),
+            parameters=cost.parameters,
+            flops=cost.flops,
+            device=str(self.device),
+            hardware=hardware_name(self.device),
+            versions=software_versions(),
+            git_commit=git_commit(),
+            date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+            verdicts=[_plain(verdict) for verdict in found],
+            verdict=f"no verdict: {partial}" if partial else "; ".join(verdict.text() for verdict in found),
+        )
+
+    def _partial(self) -> str:
+        """Why the scores are not those of the split as published; "" if they are."""
+        here, published = len(self.dataset), published_pictures(self.recipe.data)
+        if self.pictures < here:
+            return f"only the first {self.pictures:,} of {here:,} pictures were scored, as the limit asks"
+        if published is not None and here < published:
+            return (
+                f"the data set is not complete, {here:,} of the {published:,} pictures of its split are there"
+            )
+        return ""
+
+    def _warnings(self) -> list[str]:
+        recipe, found = self.recipe, []
+        here, published = len(self.dataset), published_pictures(recipe.data)
+        if published is not None and here > published:
+            found.append(f"the split here has {here:,} pictures, the published one {published:,}")
+        if recipe.evaluation.precision == "fp16" and self.device.type != "cuda":
+            found.append("the protocol says fp16, which needs a GPU: this was measured in fp32")
+        return found
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    """The verdict for JSON, which has no nan."""
+    return dataclasses.asdict(verdict) | {
+        "measured": None if math.isnan(verdict.measured) else verdict.measured
+    }
+
+
+def _by_reason(dropped: dict[str, str]) -> list[tuple[str, list[str]]]:
+    """Reason -> the names that were left out for it, up to eight."""
+    return [
+        (reason, [name for name, why in dropped.items() if why == reason][:8])
+        for reason in sorted(set(dropped.values()))
+    ]
+
+
+def _percent(score: float | None) -> str:
+    return "nan" if score is None else f"{100 * score:.2f}"
+
+
+def _none_if_nan(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,130 @@
+"""Recipe -> objects: which part is built for which spec, and what each parameter learns at."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from fcnbook.build import (
+    build_dataset,
+    build_optimizer,
+    build_segmenter,
+    build_train_stream,
+    parameter_groups,
+)
+from fcnbook.files import InputError
+from fcnbook.recipe import OptimSpec
+from fcnbook.recipes import RECIPES, scaled
+
+
+def names_by_rate(name, spec):
+    """{(factor of the rate, weight decay): names} of a tiny network, with the optimiser settings of `spec`."""
+    model = build_segmenter(scaled(RECIPES[name], "tiny"))
+    name_of = {parameter: name for name, parameter in model.named_parameters()}
+    groups = parameter_groups(spec, model)
+    return {(g["lr_mult"], g["weight_decay"]): {name_of[p] for p in g["params"]} for g in groups}, set(
+        name_of.values()
+    )
+
+
+def test_without_multipliers_there_is_one_group():
+    found, everything = names_by_rate("fcn_r50-d8_512x1024_40k_cityscapes", OptimSpec(weight_decay=0.5))
+    assert found == {(1.0, 0.5): everything}
+
+
+def test_the_backbone_of_sssegmentations_voc_rows_learns_at_a_tenth():
+    name = "ssseg_fcn_r50-os8_512x512_60e_voc12aug"
+    found, everything = names_by_rate(name, RECIPES[name].optim)
+    backbone = {n for n in everything if n.startswith("backbone.")}
+    assert found == {(0.1, 5e-4): backbone, (1.0, 5e-4): everything - backbone}
+
+
+def test_biases_of_the_papers_vgg_networks_learn_twice_as_fast_and_do_not_decay():
+    name = "fcn8s_vgg16_voc11"
+    recipe = RECIPES[name]
+    with torch.device("meta"):
+        model = build_segmenter(recipe)
+    groups = parameter_groups(recipe.optim, model)
+    name_of = {parameter: name for name, parameter in model.named_parameters()}
+    assert [(g["lr_mult"], g["weight_decay"]) for g in groups] == [(1.0, 5e-4), (2.0, 0.0)]
+    weights, biases = ({name_of[p].rsplit(".", 1)[1] for p in g["params"]} for g in groups)
+    assert (weights, biases) == ({"weight"}, {"bias"})
+    # conv1_1 to conv5_3, fc6, fc7 and three score layers; the upsampling layers are not trained
+    assert [len(g["params"]) for g in groups] == [18, 18]
+
+
+def test_only_the_score_layer_of_alexnet_has_the_rule_for_biases():
+    recipe = RECIPES["fcn32s_alexnet_voc11"]
+    with torch.device("meta"):
+        model = build_segmenter(recipe)
+    groups = parameter_groups(recipe.optim, model)
+    name_of = {parameter: name for name, parameter in model.named_parameters()}
+    assert {name_of[p] for p in groups[1]["params"]} == {"decode_head.score_fr.bias"}
+    assert (groups[1]["lr_mult"], groups[1]["weight_decay"]) == (2.0, 0.0)
+    assert (
+        len(groups[0]["params"]) == 15
+    )  # five convolutions, fc6, fc7 with weight and bias, the score's weight
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_the_optimizer_holds_every_parameter_once(kind):
+    recipe = scaled(RECIPES["fcn8s_vgg16_voc11"], "tiny")
+    recipe = dataclasses.replace(recipe, optim=OptimSpec(name=kind, bias_rule="all", weight_decay=0.1))
+    model = build_segmenter(recipe)
+    optimizer = build_optimizer(recipe, model)
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(held) == len(set(held)) and set(held) == set(model.parameters())
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1, 0.0}
+
+
+def test_accumulation_divides_the_batch_and_not_the_stream():
+    """20 pictures a step in five passes are the same pictures in the same order as in one."""
+    whole = scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "smoke")
+    whole = dataclasses.replace(
+        whole,
+        batch_size=20,
+        data=dataclasses.replace(whole.data, scene_size=(32, 64), num_scenes=(30, 2)),
+        augment=dataclasses.replace(whole.augment, base_size=(32, 64), crop_size=(32, 64)),
+        schedule=dataclasses.replace(whole.schedule, num_steps=3),
+    )
+    in_five = dataclasses.replace(whole, accumulation=5)
+    streams = []
+    for recipe in (whole, in_five):
+        dataset = build_dataset(recipe, "train")
+        streams.append(list(build_train_stream(recipe, dataset, seed=0, start_step=1)))
+    assert [len(batch.names) for batch in streams[0]] == [20, 20]
+    assert [len(batch.names) for batch in streams[1]] == [4] * 10
+    images = [torch.cat([batch.images for batch in stream]) for stream in streams]
+    assert torch.equal(*images)
+
+
+def test_a_batch_that_cannot_be_divided_is_refused():
+    recipe = dataclasses.replace(scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "smoke"), accumulation=3)
+    with pytest.raises(ValueError, match="batch_size 8 cannot be divided into 3 passes"):
+        build_train_stream(recipe, build_dataset(recipe, "train"), seed=0)
+
+
+def test_streets_carry_what_the_network_reads():
+    early = scaled(RECIPES["fcn32s_vgg16_early_nyud"], "smoke")
+    assert build_dataset(early, "train")[0].image.shape == (96, 192, 4)
+    late = scaled(RECIPES["fcn32s_vgg16_late_nyud"], "smoke")
+    assert build_dataset(late, "train")[0].image.shape == (96, 192, 6)
+    two_headed = scaled(RECIPES["fcn16s_vgg16_siftflow"], "smoke")
+    sample = build_dataset(two_headed, "train")[0]
+    assert sample.geometry is not None and sample.geometry.shape == sample.labels.shape
+    assert build_dataset(scaled(RECIPES["fcn32s_vgg16_voc11"], "smoke"), "train")[0].geometry is None
+
+
+def test_a_resnet_has_no_head_of_the_paper():
+    recipe = scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "tiny")
+    head = scaled(RECIPES["fcn8s_vgg16_voc11"], "tiny").model.head
+    wrong = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, head=head))
+    with pytest.raises(ValueError, match="a ResNet takes FCNHeadSpec"):
+        build_segmenter(wrong)
+
+
+def test_streets_without_a_size_is_refused():
+    recipe = RECIPES["fcn_r18-d8_192x384_10k_streets"]
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, scene_size=None))
+    with pytest.raises(InputError, match="scene_size and num_scenes"):
+        build_dataset(recipe, "train")
