@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from fcnbook.recipe import DataName, DataSpec, FCNHeadSpec, Recipe
 
 if TYPE_CHECKING:
     from fcnbook.data._common import SplitReport
+    from fcnbook.data.pascal_context import Route
 
 NAMES: tuple[DataName, ...] = tuple(name for name in get_args(DataName) if name != "streets")
 OWN = "own"
@@ -22,7 +24,7 @@ OWN = "own"
 def prepare_data(options: argparse.Namespace) -> int:
     """Fetch, unpack, convert and check a data set; safe to run again."""
     name, root = _name_and_root(options)
-    reports = _prepare(name, options.source, root)
+    reports = _prepare(name, options.source, root, options.route)
     return _print_reports(name, root, reports)
 
 
@@ -102,7 +104,7 @@ def _name_and_root(options: argparse.Namespace) -> tuple[DataName, Path]:
     return name, options.data_root or default_root(name)
 
 
-def _prepare(name: DataName, source: list[Path] | None, root: Path) -> list[SplitReport]:
+def _prepare(name: DataName, source: list[Path] | None, root: Path, route: Route | None) -> list[SplitReport]:
     match name:
         case "camvid":
             from fcnbook.data import camvid
@@ -111,7 +113,7 @@ def _prepare(name: DataName, source: list[Path] | None, root: Path) -> list[Spli
         case "cityscapes":
             from fcnbook.data import cityscapes
 
-            return cityscapes.prepare(source, root)
+            return cityscapes.prepare(source, root, _ask_for_account if sys.stdin.isatty() else None)
         case "ade20k":
             from fcnbook.data import ade20k
 
@@ -123,7 +125,7 @@ def _prepare(name: DataName, source: list[Path] | None, root: Path) -> list[Spli
         case "pascal_context" | "pascal_context_59":
             from fcnbook.data import pascal_context
 
-            return pascal_context.prepare(source, root)
+            return pascal_context.prepare(source, root, route=route)
         case "nyud":
             from fcnbook.data import nyud
 
@@ -134,6 +136,12 @@ def _prepare(name: DataName, source: list[Path] | None, root: Path) -> list[Spli
             return siftflow.prepare(source, root)
         case _:
             raise InputError(f"{name} is generated; there is nothing to prepare.")
+
+
+def _ask_for_account() -> tuple[str, str]:
+    """Name and password of an account at cityscapes-dataset.com, typed by the user; sent there only, never stored."""
+    print("Cityscapes is given to registered users only: https://www.cityscapes-dataset.com/register/")
+    return input("User name or email address: "), getpass.getpass("Password (not shown, not stored): ")
 
 
 def _only_one(source: list[Path] | None) -> Path | None:
@@ -179,14 +187,19 @@ def _check(name: DataName, root: Path) -> list[SplitReport]:
 
 
 def _print_reports(name: DataName, root: Path, reports: Iterable[SplitReport]) -> int:
+    from fcnbook.build import default_root
+
     reports = list(reports)
     print(*reports, sep="\n")
     if any(report.problems for report in reports):
         print(f"\n{root} is not {name} as published; see above.", file=sys.stderr)
         return 1
-    recipes = _recipes_on(name)
-    chosen = next((r for r in recipes if isinstance(r.model.head, FCNHeadSpec)), recipes[0])
-    print(f"\nReady. Next:\n  fcnbook run {chosen.name} --scale tiny --data-root {root}")
+    print("\nReady. Next:")
+    for other in NAMES:
+        if default_root(other) == default_root(name):
+            recipes = _recipes_on(other)
+            chosen = next((r for r in recipes if isinstance(r.model.head, FCNHeadSpec)), recipes[0])
+            print(f"  fcnbook run {chosen.name} --scale tiny --data-root {root}")
     return 0
 
 

@@ -201,13 +201,22 @@ def _add_data_commands(data: argparse.ArgumentParser) -> None:
         command = actions.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
         command.add_argument("name", metavar="NAME", choices=(*NAMES, *more), help=", ".join((*NAMES, *more)))
         command.add_argument(
-            "--data-root", type=Path, help="folder of the data set itself; default: data/NAME"
+            *("--data-root", "--dest", "--root"),
+            dest="data_root",
+            type=Path,
+            help="folder of the data set itself; default: data/NAME",
         )
         command.set_defaults(function=function)
         return command
 
     command = add("prepare", prepare_data, "fetch, unpack and convert a data set; safe to run again")
     command.add_argument("--from", dest="source", type=Path, nargs="+", help="archives, or a folder of them")
+    command.add_argument(
+        "--route",
+        choices=("json", "mat"),
+        help="Pascal Context: labels to make the masks from, 4996 and 5104 pictures or 4998 and 5105; by default what "
+        "is there, json first",
+    )
     command = add("check", check_data, "compare every file with the published data set", OWN)
     command.add_argument("--labels", action="store_true", help="count the label values of every class too")
     command.add_argument("--num-classes", type=positive, help="of a folder of your own")

@@ -270,7 +270,7 @@ class TestPrepare:
 
     def test_the_script_says_in_a_sentence_why_not(self, tmp_path):
         done = run_script("--from", tmp_path / "nowhere", "--dest", tmp_path / "camvid")
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert done.stderr.startswith(f"There is no folder {tmp_path / 'nowhere'}.")
         assert "Traceback" not in done.stderr
 

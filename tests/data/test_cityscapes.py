@@ -311,7 +311,7 @@ class TestPrepare:
 
     def test_the_script_says_in_a_sentence_why_not(self, tmp_path):
         done = run_script("--dest", tmp_path / "new")
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "Cityscapes asks every user to register" in done.stderr
         assert "Traceback" not in done.stderr
 

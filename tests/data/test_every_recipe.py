@@ -17,7 +17,7 @@ from fcnbook.build import (
     build_train_stream,
 )
 from fcnbook.data import _devkit, ade20k, nyud, pascal_context, siftflow, voc
-from fcnbook.data._common import PublishedSplit
+from fcnbook.data._common import PublishedSplit, ids_sha256
 from fcnbook.evaluate import evaluate
 from fcnbook.recipes import RECIPES
 from fcnbook.train import train
@@ -71,10 +71,12 @@ def roots(tmp_path_factory):
     """Prepared fake trees by data set; their few pictures pass for the published ones."""
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(voc, "AUG", PublishedSplit(2))
+        aug = ["2008_000002", "2008_000003"]
+        patch.setattr(voc, "AUG", PublishedSplit(2, ids_sha256(aug)))
         patch.setattr(voc, "_packaged_seg11valid", lambda: ["2007_000033"])
-        counts = {"train": 2, "val": 2, "trainaug": 4, "sbd_train": 3, "seg11valid": 1}
-        patch.setattr(voc, "SPLITS", {split: PublishedSplit(count) for split, count in counts.items()})
+        trainaug = PublishedSplit(4, ids_sha256([*aug, "2007_000032", "2007_000039"]))
+        others = {"sbd_train": PublishedSplit(3), "seg11valid": PublishedSplit(1)}
+        patch.setattr(voc, "SPLITS", {**FEW, "trainaug": trainaug, **others})
         patch.setattr(pascal_context, "SPLITS", {"json": FEW, "mat": FEW})
         patch.setattr(nyud, "SPLITS", {**FEW, "trainval": PublishedSplit(4)})
         patch.setattr(siftflow, "SPLITS", {"trainval": PublishedSplit(2), "test": PublishedSplit(2)})

@@ -468,6 +468,6 @@ def test_the_script_prepares_nothing_from_nothing_and_says_why(tmp_path):
     script = REPOSITORY / "data_scripts" / "nyud.py"
     command = [sys.executable, script, "--from", tmp_path / "nyud.tar.gz", "--dest", tmp_path / "new"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "nyud.tar.gz is damaged or no archive" in done.stderr
     assert "Traceback" not in done.stderr

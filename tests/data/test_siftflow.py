@@ -264,6 +264,6 @@ def test_the_script_says_in_a_sentence_why_not(tmp_path):
     script = REPOSITORY / "data_scripts" / "siftflow.py"
     command = [sys.executable, script, "--from", tmp_path / "SiftFlowDataset.zip", "--dest", tmp_path / "new"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "SiftFlowDataset.zip is damaged or no archive" in done.stderr
     assert "Traceback" not in done.stderr

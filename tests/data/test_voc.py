@@ -419,7 +419,7 @@ def prepare(root): assert not any(report.problems for report in voc.prepare({str
 
     def test_the_script_says_what_is_missing_of_the_published_set(self, devkit):
         done = run_script("--dest", devkit)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "give 2 pictures for aug, not the 9118 published ones" in done.stderr
         assert "Traceback" not in done.stderr
 
