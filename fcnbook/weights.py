@@ -323,7 +323,8 @@ def read_weights(path: str | Path) -> WeightsFile:
         state, bookkeeping = _find_state(contents.value, path)
         if contents.stand_ins:
             warnings.append(
-                f"objects of other kinds beside the weights were not loaded: {listed(contents.stand_ins)}"
+                "the file also holds objects of its training, which were left unread: "
+                f"{listed(contents.stand_ins)}"
             )
     if all(name.startswith("module.") for name in state):  # saved from inside a wrapper for several devices
         state = {name.removeprefix("module."): value for name, value in state.items()}

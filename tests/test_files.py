@@ -74,7 +74,9 @@ class TestReadImage:
         with pytest.raises(InputError, match=r"street\.jpg is truncated.*Fetch it again"):
             read_image(path)
 
-    @pytest.mark.parametrize("options", [{}, {"transparency": (1, 2, 3)}, {"compress_level": 0}, {"dpi": (72, 72)}])
+    @pytest.mark.parametrize(
+        "options", [{}, {"transparency": (1, 2, 3)}, {"compress_level": 0}, {"dpi": (72, 72)}]
+    )
     def test_plain_png_is_read_as_pillow_reads_it(self, tmp_path, picture, options):
         path = save(tmp_path / "a.png", picture, **options)
         np.testing.assert_array_equal(read_image(path), np.asarray(Image.open(path).convert("RGB")))

@@ -49,7 +49,9 @@ def reduced(recipe):
         **parts,
         batch_size=pictures,
         accumulation=min(recipe.accumulation, pictures),
-        schedule=dataclasses.replace(recipe.schedule, num_steps=1, epochs=None, validation_interval=None),
+        schedule=dataclasses.replace(
+            recipe.schedule, num_steps=1, warmup_steps=0, epochs=None, validation_interval=None
+        ),
         init=(),
     )
 
