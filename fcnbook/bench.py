@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fcnbook.build import build_dataset, build_optimizer, build_segmenter
+from fcnbook.build import build_dataset, build_optimizer, build_segmenter, find_device
 from fcnbook.cost import PROFILED, cost_size, count_cost, pictures_a_gpu
 from fcnbook.files import InputError, write_error, write_json
 from fcnbook.inference import argmax_classes, evaluation_mode, segment_together
@@ -122,6 +122,7 @@ class BenchReport:
             ("", self.procedure),
             ("memory", f"{memory}: {self.memory_procedure}"),
             ("cost", f"{self.parameters / 1e6:.2f} M parameters, {self.flops / 1e9:.2f} GFLOPs at {size}"),
+            ("", f"{self.published_flops / 1e9:.2f} GFLOPs by the rule of the published profiling rows"),
             *(("remark", line) for line in self.remarks),
             *(("verdict", line) for line in self.verdict),
             ("note", self.note),
@@ -155,21 +156,21 @@ def bench(
         say: takes these lines.
 
     Raises:
-        InputError: there is no such row or recipe, or the data is missing or damaged.
+        InputError: there is no such row, recipe or device, or the data is missing or damaged.
 
     Source: `tools/benchmark.py` of mmsegmentation 0.x; the profiling table of pytorch-auto-drive.
     """
     if min(images, repeats) < 1:
         raise InputError("There is nothing to time in 0 pictures; give at least 1.")
     row, recipe = find_network(row_or_recipe)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    folder = Path(out) if out is not None else Path("runs") / f"bench-{row.key if row else recipe.name}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(folder, error) from error
+    place = find_device(device)
     size = row.crop if row is not None and row.recipe is None else cost_size(recipe)
     pictures = find_pictures(recipe, data_root, images) if procedure_of(recipe) == "pictures" else None
+    folder = Path(out) if out is not None else Path("runs") / f"bench-{row.key if row else recipe.name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)  # before minutes of work whose result could not be stored
+    except OSError as error:
+        raise write_error(folder, error) from error
     model, progress = _network(recipe).to(place), _Progress(every, say)
     with _no_search_for_algorithms():
         if pictures is None:
@@ -181,6 +182,7 @@ def bench(
         peak, how = measure_memory(row, recipe, place) if memory else (None, "left out")
     report = _report(row, recipe, size, timing, (peak, how), place)
     write_json(folder / "result.json", dataclasses.asdict(report))
+    say(f"result in {folder / 'result.json'}")
     return report
 
 

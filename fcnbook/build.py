@@ -42,7 +42,6 @@ from fcnbook.recipe import (
     ASPPHeadSpec,
     BackboneSpec,
     CaffeNetSpec,
-    DataName,
     DataSpec,
     EncHeadSpec,
     FCNHeadSpec,
@@ -59,6 +58,7 @@ from fcnbook.recipe import (
     SemanticFPNHeadSpec,
     TwoStreamSpec,
     VGGSpec,
+    default_root,
 )
 from fcnbook.segmenter import Segmenter
 from fcnbook.types import Batch, SegmentationDataset, StageInfo
@@ -197,12 +197,6 @@ def build_dataset(recipe: Recipe, split: str, data_root: str | Path | None = Non
             return CachedDataset(dataset, folder) if folder.is_dir() else dataset
 
 
-def default_root(name: DataName) -> Path:
-    """Where a data set is looked for unless its folder is given; protocols on the same files share one."""
-    shared: dict[DataName, DataName] = {"voc11": "voc12aug", "pascal_context_59": "pascal_context"}
-    return Path("data") / shared.get(name, name)
-
-
 def build_folder_dataset(data: DataSpec, split: str, root: Path) -> FolderDataset | CamVid:
     """One split of a data set on disk, read from its own files.
 
@@ -304,3 +298,22 @@ def build_class_weights(recipe: Recipe, dataset: SegmentationDataset) -> Tensor 
     for index in range(min(_SAMPLES_FOR_CLASS_WEIGHTS, len(dataset))):
         counts += np.bincount(dataset[index].labels.reshape(-1), minlength=256)
     return inverse_sqrt_frequency_weights(torch.from_numpy(counts[: recipe.data.num_classes]))
+
+
+def find_device(name: str | None) -> torch.device:
+    """The torch device of that name; without a name CUDA where there is one, else the CPU.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError):  # each kind of device fails in its own way
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            raise InputError("There is no CUDA device here; use --device cpu.") from None
+        here = ["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+        raise InputError(f'There is no device "{name}" here; --device takes {", ".join(here)}.') from None
+    return device

@@ -27,6 +27,15 @@ _CHUNK = 1 << 14
 """Bytes. What of a chunk has arrived when the connection breaks is lost, so chunks are small."""
 
 
+class DownloadError(InputError):
+    """No mirror gave the file."""
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"{problem} {advice}")
+        self.problem = problem
+        """Why, without the advice."""
+
+
 def fetch(
     urls: Sequence[str],
     dest: Path,
@@ -51,7 +60,8 @@ def fetch(
         timeout_s: longest silence of a server, in seconds.
 
     Raises:
-        InputError: no mirror gave the file, or the disk is full.
+        DownloadError: no mirror gave the file.
+        InputError: the disk is full.
     """
     import pooch
 
@@ -78,9 +88,9 @@ def fetch(
         else:
             return dest
     kept = f" {part.stat().st_size:,} bytes are kept in {part}." if part.exists() else ""
-    raise InputError(
-        f"Could not download {dest.name}: {'; '.join(problems)}.{kept} Check the connection and run the same "
-        f"command again, or fetch the file in another way and put it at {dest}."
+    raise DownloadError(
+        f"Could not download {dest.name}: {'; '.join(problems)}.{kept}",
+        f"Check the connection and run the same command again, or fetch the file in another way and put it at {dest}.",
     )
 
 

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -121,12 +122,21 @@ def export(model: Segmenter, path: Path, format: Format, size: Size | None = Non
                 Exception
             ) as error:  # the exporters raise dozens of types, of which some pass on the next try
                 writing.unlink(missing_ok=True)
-                hindrances.append(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+                hindrances.append(_in_words(error))
                 continue
             os.replace(writing, path)
             hindrance = hindrances[0] if hindrances else ""
             return Exported(path, tuple(free.values()), tuple(example.shape), checks, hindrance)
     raise ExportError(f"{recipe.name} could not be exported as {format}. {hindrances[-1]}")
+
+
+def _in_words(error: Exception) -> str:
+    """The first line of an exporter's error; of onnxruntime's without its own codes and places in its source."""
+    first = str(error).strip().partition("\n")[0]
+    if "[ONNXRuntimeError]" in first:
+        said = re.sub(r".*Status Message: (\S+:\d+ \w+ )?", "", first)
+        return f"onnxruntime: {said}"
+    return f"{type(error).__name__}: {first}"
 
 
 def _require_packages() -> None:
@@ -196,7 +206,7 @@ def _open(path: Path, format: Format) -> Callable[[Tensor], Tensor]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only
+    options.log_severity_level = 4  # errors are raised too; printed, they would stand between our own lines
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])

@@ -116,7 +116,9 @@ def clock(seconds: float) -> str:
 
 def resume_hint() -> str:
     """How to go on after an interrupt: the command of this process."""
-    return f"The same command resumes: {shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
+    name = Path(sys.argv[0]).name
+    command = ["python", "-m", "fcnbook.cli"] if name == "__main__.py" else [name]
+    return f"The same command resumes: {shlex.join([*command, *sys.argv[1:]])}"
 
 
 def execute(

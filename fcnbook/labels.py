@@ -60,7 +60,7 @@ CAMVID = _label_set(
 GEOMETRY = _label_set(sky=(70, 130, 180), horizontal=(128, 64, 128), vertical=(70, 70, 70))
 """SIFT Flow's second set of classes, and those of `Sample.geometry`."""
 
-_TABLE = {
+CLASSES_ENTRY = {
     "cityscapes": "cityscapes",
     "ade20k": "ade20k",
     "voc12aug": "voc2012",
@@ -69,6 +69,7 @@ _TABLE = {
     "pascal_context_59": "pascal_context_59",
     "nyud": "nyudv2_40",
     "siftflow": "sift_flow",
+    "camvid": "camvid",
 }
 """Data set in recipes -> entry of classes.json, which names the source of each list."""
 
@@ -77,7 +78,8 @@ def _published_label_sets() -> dict[str, LabelSet]:
     entries = json.loads(importlib.resources.files("fcnbook").joinpath("classes.json").read_text("utf-8"))
     return {
         name: LabelSet(tuple(entries[key]["classes"]), tuple(map(tuple, entries[key]["palette"])))
-        for name, key in _TABLE.items()
+        for name, key in CLASSES_ENTRY.items()
+        if name != "camvid"  # stands above, with the names that chapter 00 speaks of
     }
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 Size = tuple[int, int]
@@ -29,6 +30,12 @@ Stage = Literal["c2", "c3", "c4", "c5", "jpu"]
 """A feature map: an output of the backbone, or the one that the JPU neck makes."""
 Scale = Literal["full", "tiny", "smoke"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
+
+
+def default_root(name: DataName) -> Path:
+    """Where a data set is looked for unless its folder is given; protocols on the same files share one."""
+    shared: dict[DataName, DataName] = {"voc11": "voc12aug", "pascal_context_59": "pascal_context"}
+    return Path("data") / shared.get(name, name)
 
 
 def fitted_size(size: Size, fit: Size) -> Size:

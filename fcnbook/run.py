@@ -30,13 +30,15 @@ from fcnbook.build import (
     build_optimizer,
     build_segmenter,
     build_train_stream,
+    find_device,
 )
 from fcnbook.checkpoint import load_weights, resume, save_checkpoint, save_weights
 from fcnbook.cost import count_cost
+from fcnbook.data._common import published_splits
 from fcnbook.draw import colorize, contact_sheet, grid, png_bytes
 from fcnbook.evaluate import evaluate
 from fcnbook.files import InputError, write_atomic, write_json
-from fcnbook.labels import LABELS
+from fcnbook.labels import CLASSES_ENTRY, LABELS
 from fcnbook.metrics import Scores, compute_scores
 from fcnbook.published import judge_scores, rows_of
 from fcnbook.recipe import (
@@ -48,6 +50,7 @@ from fcnbook.recipe import (
     recipe_hash,
     recipe_to_dict,
 )
+from fcnbook.recipes import RECIPES
 from fcnbook.report import RunReport, git_commit, hardware_name, peak_memory_gib, software_versions
 from fcnbook.rundir import RunDir
 from fcnbook.start import load_init
@@ -146,7 +149,7 @@ class _Run:
         root = None if data_root is None else Path(data_root)
         self.train_set = build_dataset(recipe, recipe.data.train_split, root)
         self.val_set: SegmentationDataset = build_dataset(recipe, recipe.data.val_split, root)
-        self.device = torch.device(execution.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = find_device(execution.device)
         self.precision = execution.precision or recipe.precision
         torch.manual_seed(seed)
         self.model = build_segmenter(recipe).to(self.device)
@@ -196,6 +199,9 @@ class _Run:
         else:
             step = resume(checkpoint, self.model, self.optimizer, self.scaler)
             self.run_dir.append_event("resume", step=step)
+        reason = self._why_no_verdict()
+        if reason and self.recipe.scale == "full":
+            self.run_dir.append_event("warning", text=f"There will be no verdict: {reason}.")
         self.seconds_before = _seconds_until(self.run_dir, step)
         self.best_step, self.best_miou = _best_validation(self.run_dir, step)
         return step
@@ -369,13 +375,14 @@ class _Run:
     def _report(self, scores: Scores, ms_flip: Scores | None) -> RunReport:
         recipe, cost = self.recipe, count_cost(self.recipe)
         trains = [event for event in self.run_dir.events() if event["event"] == "train"]
-        rows = rows_of(recipe.name) if recipe.scale == "full" else []
+        rows, reason = rows_of(recipe.name), self._why_no_verdict()
+        verdict = judge_scores(rows, scores.miou, None if ms_flip is None else ms_flip.miou)
         return RunReport(
             recipe=recipe.name,
             recipe_hash=recipe_hash(recipe),
             scale=recipe.scale,
             data=recipe.data.name,
-            row=rows[0].key if rows else None,
+            row=rows[0].key if rows and recipe.scale == "full" else None,
             miou=scores.miou,
             miou_ms_flip=None if ms_flip is None else ms_flip.miou,
             macc=scores.macc,
@@ -396,8 +403,30 @@ class _Run:
             seed=self.seed,
             execution=dataclasses.asdict(self.execution),
             date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-            verdict=judge_scores(rows, scores.miou, None if ms_flip is None else ms_flip.miou),
+            verdict=f"no verdict: {reason}" if rows and reason else verdict,
         )
+
+    def _why_no_verdict(self) -> str:
+        """What this run is not like the published one in; "" if a score of it may be judged."""
+        recipe = self.recipe
+        if recipe.scale != "full":
+            return (
+                f"row {rows_of(recipe.name)[0].key} is judged at full scale only"
+                if rows_of(recipe.name)
+                else ""
+            )
+        full = RECIPES.get(recipe.name)
+        if full is not None and recipe.schedule.num_steps < full.schedule.num_steps:
+            return f"trained for {recipe.schedule.num_steps:,} of {full.schedule.num_steps:,} steps"
+        if recipe.data.name in CLASSES_ENTRY:
+            published = published_splits(CLASSES_ENTRY[recipe.data.name])
+            for split, dataset in (
+                (recipe.data.train_split, self.train_set),
+                (recipe.data.val_split, self.val_set),
+            ):
+                if split in published and len(dataset) < published[split].num_samples:
+                    return f"{len(dataset):,} of the {published[split].num_samples:,} pictures of {split} are there"
+        return ""
 
     def _which_weights(self) -> str:
         if self.recipe.schedule.keep == "last":

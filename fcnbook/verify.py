@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import errno
 import functools
 import math
 import os
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fcnbook.build import build_dataset, build_segmenter
+from fcnbook.build import build_dataset, build_segmenter, find_device
 from fcnbook.cost import Cost, count_cost, read_cost
 from fcnbook.data._common import published_splits
 from fcnbook.evaluate import evaluate
@@ -33,7 +34,14 @@ from fcnbook.recipes import find_recipe
 from fcnbook.report import git_commit, hardware_name, peak_memory_gib, software_versions
 from fcnbook.segmenter import Segmenter
 from fcnbook.types import Sample, SegmentationDataset
-from fcnbook.weights import LoadReport, fetch_row_weights, load_published, row_urls
+from fcnbook.weights import (
+    RELEASED_FASTFCN,
+    LoadReport,
+    fetch_row_weights,
+    find_owner,
+    load_published,
+    row_urls,
+)
 
 Say = Callable[[str], None]
 """Takes a line for the reader."""
@@ -58,6 +66,8 @@ class VerifyReport:
     """Path of the file."""
     weights_source: str
     weights_sha256: str
+    weights_published: bool | None
+    """Whether that is the checksum of the published file; None where none was published or its checksum is unknown."""
     entries_loaded: int
     """Entries of the state dict; loading is strict, so none is missing."""
     entries_dropped: dict[str, str]
@@ -117,13 +127,14 @@ class VerifyReport:
         ms_flip = "" if self.miou_ms_flip is None else f"  mIoU(ms+flip) {_percent(self.miou_ms_flip)}"
         published = "" if self.pictures_published is None else f" of {self.pictures_published:,} published"
         weights = f"{self.weights}, {self.entries_loaded} entries of {self.weights_source}, none missing"
+        published_file = ", the published file" if self.weights_published else ""
         left_out = [f"{reason}: {', '.join(names)}" for reason, names in _by_reason(self.entries_dropped)]
         lines = [
             ("row", f"{self.row or 'none'}, {self.recipe}"),
-            ("weights", f"{weights}, SHA-256 {self.weights_sha256[:8]}…"),
+            ("weights", f"{weights}, SHA-256 {self.weights_sha256[:8]}…{published_file}"),
             *(("left out", line) for line in left_out),
             *(("warning", warning) for warning in self.warnings),
-            ("data", f"{self.data} {self.split}, {self.pictures:,} pictures{published}"),
+            ("data", f"{self.data} {self.split}, {_pictures(self.pictures)}{published}"),
             ("protocol", self.protocol),
             ("published", self.published_protocol),
             ("revision", self.published_revision),
@@ -168,20 +179,19 @@ def verify(
         say: takes these lines.
 
     Raises:
-        InputError: there is no such row or recipe, no weights of it were published, they do not fit or were altered,
-            or the data is missing or damaged; the message says what to do. Data is looked for before any download.
+        InputError: there is no such row, recipe or device, no weights of it were published, they do not fit or were
+            altered, or the data is missing or damaged; the message says what to do. Data is looked for before any
+            download.
     """
     if limit is not None and limit < 1:
         raise InputError(f"A limit of {limit} pictures leaves nothing to score; give at least 1.")
     row, recipe = find_row(row_or_recipe)
     path = None if weights is None else Path(weights)
     _check_weights(row, recipe, path)
+    place = find_device(device)
     dataset = build_dataset(recipe, recipe.data.val_split, None if data_root is None else Path(data_root))
     folder = Path(out) if out is not None else Path("runs") / f"verify-{row.key if row else recipe.name}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)  # before hours of work whose result could not be stored
-    except OSError as error:
-        raise write_error(folder, error) from error
+    _check_place(folder)
     if path is None:
         assert row is not None, "_check_weights lets only rows through without a file"
         path = fetch_row_weights(row, Path(weights_folder))
@@ -194,12 +204,22 @@ def verify(
         dataset=dataset,
         model=model,
         loaded=loaded,
-        device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")),
+        device=place,
         limit=limit,
         every=every,
         say=say,
     )
+    folder.mkdir(parents=True, exist_ok=True)  # not before: weights that are refused leave no folder behind
     return verification.finish(folder / "result.json", ms_flip)
+
+
+def _check_place(folder: Path) -> None:
+    """Raise before hours of work whose result could not be stored; makes nothing."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise write_error(folder, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise write_error(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 def find_row(name: str) -> tuple[PublishedRow | None, Recipe]:
@@ -282,27 +302,50 @@ class _Verification:
             spec = dataclasses.replace(recipe.evaluation, scales=MS_FLIP_SCALES, flip=True)
             report = self._report(plain, seconds, *self._score(spec, "ms+flip"))
             write_json(file, dataclasses.asdict(report))
+        self.say(f"result in {file}")
         return report
 
     def _score(self, spec: EvalSpec, title: str) -> tuple[Scores, float]:
         """Scores by this protocol, and the seconds that they took."""
         self.say(f"{title}: {spec.protocol()}")
         started = last = time.perf_counter()
+        forwards = done = 0
+
+        def tell() -> None:
+            nonlocal last
+            now = time.perf_counter()
+            if now - last < self.every:
+                return
+            last, seconds = now, now - started
+            said = f"{title}  {done}/{self.pictures} pictures"
+            if done:
+                left = (self.pictures - done) * seconds / done
+                self.say(f"{said}  {done / seconds:.2f} img/s  ETA {_clock(left)}")
+            else:
+                self.say(f"{said}, forward pass {forwards} after {_clock(seconds)}")
+
+        def count_forward(*_: object) -> None:
+            nonlocal forwards
+            forwards += 1
+            tell()  # all scales and windows of one picture can take minutes on a CPU
 
         def show(index: int, sample: Sample, pred: np.ndarray) -> None:
-            nonlocal last
-            now, done = time.perf_counter(), index + 1
-            if now - last >= self.every:
-                last, left = now, (self.pictures - done) * (now - started) / done
-                speed = done / (now - started)
-                self.say(f"{title}  {done}/{self.pictures} pictures  {speed:.2f} img/s  ETA {_clock(left)}")
+            nonlocal done
+            done = index + 1
+            tell()
 
         recipe = dataclasses.replace(self.recipe, evaluation=spec)
-        matrix = evaluate(
-            self.model, self.dataset, recipe, device=self.device, limit=self.limit, on_sample=show
-        )
+        hook = self.model.register_forward_hook(count_forward)
+        try:
+            matrix = evaluate(
+                self.model, self.dataset, recipe, device=self.device, limit=self.limit, on_sample=show
+            )
+        finally:
+            hook.remove()
         seconds, scores = time.perf_counter() - started, compute_scores(matrix)
-        self.say(f"{title}  mIoU {_percent(scores.miou)} on {self.pictures} pictures after {_clock(seconds)}")
+        self.say(
+            f"{title}  mIoU {_percent(scores.miou)} on {_pictures(self.pictures)} after {_clock(seconds)}"
+        )
         return scores, seconds
 
     def _report(
@@ -327,6 +370,7 @@ class _Verification:
             weights=str(loaded.path),
             weights_source=loaded.source,
             weights_sha256=loaded.sha256,
+            weights_published=self._published_file(),
             entries_loaded=len(loaded.loaded),
             entries_dropped=dict(loaded.dropped),
             warnings=[*loaded.warnings, *self._warnings()],
@@ -365,18 +409,30 @@ class _Verification:
         """Why the scores are not those of the split as published; "" if they are."""
         here, published = len(self.dataset), published_pictures(self.recipe.data)
         if self.pictures < here:
-            return f"only the first {self.pictures:,} of {here:,} pictures were scored, as the limit asks"
+            was = "was" if self.pictures == 1 else "were"
+            return f"only the first {self.pictures:,} of {_pictures(here)} {was} scored, as the limit asks"
         if published is not None and here < published:
             return (
                 f"the data set is not complete, {here:,} of the {published:,} pictures of its split are there"
             )
         return ""
 
+    def _published_file(self) -> bool | None:
+        """Whether the weights are the file that was published for the row; None where its checksum is unknown."""
+        row = self.row
+        if row is None or not (row.sha256_prefix or row.recipe in RELEASED_FASTFCN):
+            return None
+        return find_owner(self.loaded.sha256) == row.recipe
+
     def _warnings(self) -> list[str]:
-        recipe, found = self.recipe, []
+        row, recipe, found = self.row, self.recipe, list[str]()
+        if row is not None and self._published_file() is False:
+            found.append(
+                f"these are not the published weights of row {row.key}: their SHA-256 is another one"
+            )
         here, published = len(self.dataset), published_pictures(recipe.data)
         if published is not None and here > published:
-            found.append(f"the split here has {here:,} pictures, the published one {published:,}")
+            found.append(f"the split here has {_pictures(here)}, the published one {published:,}")
         if recipe.evaluation.precision == "fp16" and self.device.type != "cuda":
             found.append("the protocol says fp16, which needs a GPU: this was measured in fp32")
         return found
@@ -395,6 +451,10 @@ def _by_reason(dropped: dict[str, str]) -> list[tuple[str, list[str]]]:
         (reason, [name for name, why in dropped.items() if why == reason][:8])
         for reason in sorted(set(dropped.values()))
     ]
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count:,} pictures"
 
 
 def _percent(score: float | None) -> str:

@@ -7,6 +7,7 @@ tables here hold the names of the others. What a file was trained with, such as 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from fcnbook.backbones.resnet import DEPTHS
-from fcnbook.download import fetch
+from fcnbook.download import DownloadError, fetch
 from fcnbook.files import InputError, write_atomic
 from fcnbook.labels import LABELS
 from fcnbook.published import PUBLISHED, PublishedRow
@@ -446,11 +447,18 @@ def _check_hash(file: WeightsFile, ignore: bool) -> list[str]:
         return [f"{said}; this was to be ignored"]
     if file.source == "open-mmlab":  # nobody checks the digits in these names
         return [f"{said}; whether these names carry a SHA-256 is not known"]
+    exception = (
+        " (Files that mmsegmentation 1.2 or newer published carry the checksum of another file in their names; if this "
+        f"is one, take it with {_IGNORE}.)"
+    )
     raise InputError(
         f"{file.path} is not the file that was published: {said}. The download is incomplete or was altered, so fetch "
-        "it again. (Files that mmsegmentation 1.2 or newer published carry the checksum of another file in their "
-        "names; if this is one, load it with ignore_hash=True.)"
+        f"it again.{exception if file.source == 'mmsegmentation' else ''}"
     )
+
+
+_IGNORE = "--ignore-hash (ignore_hash=True in Python)"
+"""How to have a file nevertheless."""
 
 
 def _check_owner(file: WeightsFile, recipe: Recipe, ignore: bool) -> list[str]:
@@ -465,7 +473,7 @@ def _check_owner(file: WeightsFile, recipe: Recipe, ignore: bool) -> list[str]:
         return [f"{said}; this was to be ignored"]
     raise InputError(
         f"{said}: its names and shapes may fit, but strides, dilations or align_corners differ, so its scores would be "
-        "wrong. Build the network of that recipe, or load it with ignore_hash=True."
+        f"wrong. Take that recipe, or take the file nevertheless with {_IGNORE}."
     )
 
 
@@ -835,29 +843,33 @@ def fetch_row_weights(row: PublishedRow, folder: str | Path = Path("weights")) -
 def _download(urls: Iterable[str], folder: Path, what: str, *, name: str = "", strict: bool = True) -> Path:
     """The first of these files that is there, else the first that can be downloaded and is whole."""
     places = [(url, folder / (_file_name(url) or name)) for url in urls]
-    problems = []
+    problems, was_there = list[str](), folder.exists()
     for _, path in places:
         if path.is_file():
             problem = _what_is_wrong(path, strict)
             if problem is None:
                 return path
-            problems.append(f"{path} is there already, but {problem}")
+            problems.append(f"{path} is there already, but {problem}.")
     for url, path in places:
         if path.is_file():
             continue  # never overwritten: it may be the reader's own
         try:
             fetch([url], path, None)
-        except InputError as error:
-            problems.append(str(error))
+        except DownloadError as error:
+            problems.append(error.problem)  # the advice is given once, below
             continue
         problem = _what_is_wrong(path, strict)
         if problem is None:
             return path
         path.unlink()
-        problems.append(f"{url}: {problem}, so it was thrown away")
+        problems.append(f"{url}: {problem}, so it was thrown away.")
+    if not was_there:
+        with contextlib.suppress(OSError):  # stays where something is in it, such as a part to go on from
+            folder.rmdir()
+    unreached = any(not path.is_file() for _, path in places)
+    advice = "Check the connection and run the same command again, or fetch" if unreached else "Fetch"
     raise InputError(
-        f"Could not get {what}: {' '.join(problems)} If this machine has no connection, fetch "
-        f"{places[0][0]} elsewhere and put it at {places[0][1]}."
+        f"Could not get {what}: {' '.join(problems)} {advice} {places[0][0]} elsewhere and put it at {places[0][1]}."
     )
 
 

@@ -262,6 +262,7 @@ class TestBench:
         assert lines[0].startswith("1 done, the last took")
         assert json.loads((tmp_path / "runs/bench-000-01/result.json").read_text())["fps"] == report.fps
         text = report.text()
+        assert lines[-1] == "result in runs/bench-000-01/result.json"
         for said in ("row       000-01, fcn_r18", "memory    not measured: the memory of a CPU", "CPU"):
             assert said in text
 
@@ -286,6 +287,8 @@ class TestBench:
         assert flops.startswith(f"FLOPs {cost.published_flops / 1e9:.2f} G vs 216.42 G published")
         assert "43.32 published on RTX 2080 Ti" in fps
         assert report.memory_procedure == "the row has no training"
+        rule = f"{cost.published_flops / 1e9:.2f} GFLOPs by the rule of the published profiling rows"
+        assert f"\n          {rule}\n" in report.text()
 
     def test_sssegmentation_has_no_speed_to_compare_with(self, small, monkeypatch):
         row = dataclasses.replace(PUBLISHED["001-01"], recipe=RECIPE.name)
@@ -301,8 +304,19 @@ class TestBench:
         assert report.memory_procedure == "left out"
         assert os.listdir("there") == ["result.json"]
 
+    @pytest.mark.parametrize(
+        "options", [{"device": "foo"}, {"device": "meta"}, {"data_root": "nowhere"}, {"images": 0}]
+    )
+    def test_what_is_refused_leaves_no_folder(self, small, tmp_path, options, monkeypatch):
+        camvid = RECIPES["fcn_r18-d8_360x480_10k_camvid"]
+        monkeypatch.setitem(RECIPES, RECIPE.name, dataclasses.replace(camvid, base=RECIPE.name))
+        with pytest.raises(InputError):
+            bench("000-01", say=silent, **options)
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_recipe_without_row_says_so(self, small, monkeypatch):
-        monkeypatch.delitem(PUBLISHED, "000-01")
+        # Not deleted: the key would come back at the end of the table.
+        monkeypatch.setitem(PUBLISHED, "000-01", dataclasses.replace(PUBLISHED["000-01"], recipe=None))
         report = bench(RECIPE.name, images=1, device="cpu", say=silent)
         assert (report.row, report.verdict) == (None, [])
         assert "remark    No published row belongs to this recipe." in report.text()

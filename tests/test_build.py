@@ -1,20 +1,26 @@
 """Recipe -> objects: which part is built for which spec, and what each parameter learns at."""
 
 import dataclasses
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from fcnbook.build import (
+    build_class_weights,
     build_dataset,
     build_optimizer,
     build_segmenter,
     build_train_stream,
+    find_device,
     parameter_groups,
 )
 from fcnbook.files import InputError
-from fcnbook.recipe import OptimSpec
+from fcnbook.losses import inverse_sqrt_frequency_weights
+from fcnbook.recipe import OptimSpec, default_root
 from fcnbook.recipes import RECIPES, scaled
+from fcnbook.types import Sample
 
 
 def names_by_rate(name, spec):
@@ -37,6 +43,13 @@ def test_the_backbone_of_sssegmentations_voc_rows_learns_at_a_tenth():
     found, everything = names_by_rate(name, RECIPES[name].optim)
     backbone = {n for n in everything if n.startswith("backbone.")}
     assert found == {(0.1, 5e-4): backbone, (1.0, 5e-4): everything - backbone}
+
+
+def test_the_factors_of_backbone_and_biases_are_multiplied():
+    spec = OptimSpec(weight_decay=0.5, backbone_lr_mult=0.1, bias_rule="all")
+    found, everything = names_by_rate("fcn8s_vgg16_voc11", spec)
+    assert found.keys() == {(0.1, 0.5), (0.2, 0.0), (1.0, 0.5), (2.0, 0.0)}
+    assert found[0.2, 0.0] == {n for n in everything if n.startswith("backbone.") and n.endswith(".bias")}
 
 
 def test_biases_of_the_papers_vgg_networks_learn_twice_as_fast_and_do_not_decay():
@@ -98,10 +111,50 @@ def test_accumulation_divides_the_batch_and_not_the_stream():
     assert torch.equal(*images)
 
 
+def test_a_recipe_may_draw_with_replacement():
+    recipe = scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "smoke")
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, num_scenes=(16, 2)))
+    drawn = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, order="with_replacement"))
+    dataset = build_dataset(recipe, "train")
+    names = []
+    for variant in (recipe, drawn):
+        batches = iter(build_train_stream(variant, dataset, seed=0))
+        names.append([*next(batches).names, *next(batches).names])
+    shuffled, with_replacement = names
+    assert len(set(shuffled)) == len(shuffled) > len(set(with_replacement))
+
+
 def test_a_batch_that_cannot_be_divided_is_refused():
     recipe = dataclasses.replace(scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "smoke"), accumulation=3)
     with pytest.raises(ValueError, match="batch_size 8 cannot be divided into 3 passes"):
         build_train_stream(recipe, build_dataset(recipe, "train"), seed=0)
+
+
+def test_class_weights_are_counted_on_the_first_200_training_pictures():
+    recipe = scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "smoke")
+    assert recipe.loss.class_weights is not None
+    pictures = []
+    for number in range(210):
+        labels = np.full((1, 12), 255, np.uint8)
+        labels[0, :10] = range(10) if number == 0 else 3 if number < 200 else 7
+        pictures.append(Sample(np.zeros((1, 12, 3), np.uint8), labels, f"{number}.png"))
+    counts = torch.ones(10)
+    counts[3] += 199 * 10
+    expected = inverse_sqrt_frequency_weights(counts)
+    torch.testing.assert_close(build_class_weights(recipe, pictures), expected)
+    assert build_class_weights(RECIPES["fcn_r50-d8_512x1024_40k_cityscapes"], pictures) is None
+
+
+def test_protocols_on_the_same_files_share_a_folder():
+    names = ("voc11", "voc12aug", "pascal_context_59", "pascal_context", "ade20k")
+    folders = ("voc12aug", "voc12aug", "pascal_context", "pascal_context", "ade20k")
+    assert [default_root(name) for name in names] == [Path("data") / folder for folder in folders]
+
+
+def test_streets_has_as_many_scenes_as_each_split_asks_for():
+    recipe = scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "smoke")
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, num_scenes=(16, 6)))
+    assert [len(build_dataset(recipe, split)) for split in ("train", "val")] == [16, 6]
 
 
 def test_streets_carry_what_the_network_reads():
@@ -128,3 +181,17 @@ def test_streets_without_a_size_is_refused():
     recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, scene_size=None))
     with pytest.raises(InputError, match="scene_size and num_scenes"):
         build_dataset(recipe, "train")
+
+
+def test_devices_by_name():
+    assert find_device("cpu") == torch.device("cpu")
+    assert find_device(None).type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("foo", "cpu:x", ""):
+        with pytest.raises(InputError, match=f'There is no device "{name}" here; --device takes cpu'):
+            find_device(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_cuda_that_is_not_here_is_said():
+    with pytest.raises(InputError, match="There is no CUDA device here; use --device cpu"):
+        find_device("cuda:0")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from fcnbook import export as export_module
 from fcnbook.build import build_segmenter
 from fcnbook.export import ExportError, LogitsAtInputSize, export
 from fcnbook.files import InputError
@@ -162,16 +163,29 @@ def test_a_network_of_one_size_is_exported_at_that_size_and_the_result_says_so(t
     torch.testing.assert_close(program(done.path)(images), expected_logits(model, images))
 
 
+def test_a_neck_belongs_to_the_exported_function():
+    recipe = scaled(RECIPES["fastfcn_r50-d32_jpu_psp_512x1024_80k_cityscapes"], "smoke")
+    model, images = network(recipe).eval(), torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = F.interpolate(model(images).main, (64, 96), mode="bilinear", align_corners=False)
+        assert torch.equal(LogitsAtInputSize(model, False)(images), expected)
+
+
 class TwoFaced(nn.Module):
     """Shows the exporter another function than it computes."""
 
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
     def forward(self, images):
-        return images if torch.compiler.is_compiling() else 1.01 * images
+        return images if torch.compiler.is_compiling() else self.factor * images
 
 
-def test_a_file_that_disagrees_is_an_error_and_is_not_left_behind(tmp_path):
+@pytest.mark.parametrize("factor", [1.01, float("nan")])
+def test_a_file_that_disagrees_is_an_error_and_is_not_left_behind(tmp_path, factor):
     model = network(FCN)
-    model.backbone, model.decode_head, model.auxiliary_head = Passes(), TwoFaced(), None
+    model.backbone, model.decode_head, model.auxiliary_head = Passes(), TwoFaced(factor), None
     with pytest.raises(ExportError, match="could not be exported as torch") as error:
         export(model, tmp_path / "wrong.pt2", "torch", size=(48, 80))
     assert "disagrees with the network: by" in str(error.value)
@@ -248,3 +262,25 @@ def test_the_padded_network_is_that_of_the_paper():
     backbone = PADDED_VGG.model.backbone
     assert isinstance(backbone, VGGSpec) and backbone.first_padding == 100
     assert PADDED_VGG.model.head.kernel_size == RECIPES["fcn8s_vgg16_voc11"].model.head.kernel_size == 7
+
+
+def test_an_error_of_onnxruntime_is_told_in_words_and_not_printed(tmp_path, capfd):
+    """A product of matrices whose sizes do not go together, which shows only when it runs."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    tensors = {"images": ["a", "b"], "logits": ["a", 4]}
+    images, logits = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in tensors.items()
+    )
+    filled = onnx.helper.make_tensor("weights", onnx.TensorProto.FLOAT, [3, 4], [0.0] * 12)
+    product = onnx.helper.make_node("MatMul", ["images", "weights"], ["logits"])
+    graph = onnx.helper.make_graph([product], "product", [images], [logits], [filled])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "product.onnx")
+    run = export_module._open(tmp_path / "product.onnx", "onnx")
+    assert run(torch.ones(2, 3)).shape == (2, 4)
+    with pytest.raises(Exception, match="ONNXRuntimeError") as caught:
+        run(torch.ones(2, 5))
+    assert export_module._in_words(caught.value) == "onnxruntime: MatMul dimension mismatch"
+    assert capfd.readouterr() == ("", "")

@@ -8,6 +8,7 @@ import textwrap
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from fcnbook.files import (
     InputError,
@@ -65,6 +66,14 @@ class TestReadImage:
 
     def test_a_photograph_is_turned_upright(self, tmp_path, picture):
         path = save(tmp_path / "a.png", picture, exif=exif_with_orientation(6))  # turn clockwise to view
+        np.testing.assert_array_equal(read_image(path), np.rot90(picture, -1))
+
+    def test_a_picture_that_imagemagick_says_is_turned(self, tmp_path, picture):
+        exif = b"Exif\0\0" + exif_with_orientation(6).tobytes().removeprefix(b"Exif\0\0")
+        text = f"\nexif\n{len(exif):8d}\n{exif.hex()}\n"
+        chunk = PngInfo()
+        chunk.add_text("Raw profile type exif", text, zip=True)
+        path = save(tmp_path / "a.png", picture, pnginfo=chunk)
         np.testing.assert_array_equal(read_image(path), np.rot90(picture, -1))
 
     @pytest.mark.parametrize("missing", [20, 300])  # the end of the picture, and some of the header

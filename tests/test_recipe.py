@@ -84,6 +84,27 @@ def test_tiny_on_real_pictures_keeps_their_data_set():
     assert tiny.data.name == "camvid" and tiny.augment.crop_size == tiny.evaluation.size == (180, 240)
 
 
+@pytest.mark.parametrize(
+    ("name", "photometric"),
+    [
+        ("fcn32s_vgg16_nyud", "brightness"),
+        ("fcn32s_vgg16_hha_nyud", None),
+        ("fcn32s_vgg16_early_nyud", None),
+        ("fcn32s_vgg16_late_nyud", None),
+    ],
+)
+def test_tiny_on_real_pictures_leaves_depth_as_it_is(name, photometric):
+    assert scaled(RECIPES[name], "tiny", "data/nyud").augment.photometric == photometric
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.endswith(("nyud", "siftflow"))])
+def test_tiny_on_streets_has_the_channels_of_the_recipe(name):
+    full, tiny = RECIPES[name], scaled(RECIPES[name], "tiny")
+    assert (tiny.data.name, tiny.data.inputs) == ("streets", full.data.inputs)
+    assert len(tiny.data.mean) == len(tiny.data.std) == len(full.data.mean)
+    assert (tiny.init, tiny.accumulation, tiny.loss_scale) == ((), 1, None)
+
+
 def test_full_changes_nothing_and_scaling_twice_is_refused():
     full = RECIPES["fcn_r18-d8_360x480_10k_camvid"]
     assert scaled(full, "full") is full

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import multiprocessing
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,10 @@ import torch
 from safetensors.torch import load_file
 
 from fcnbook import evaluate as evaluate_module
+from fcnbook import run as run_module
+from fcnbook.data._common import PublishedSplit
 from fcnbook.files import InputError
+from fcnbook.published import PUBLISHED
 from fcnbook.recipe import Execution, recipe_to_dict
 from fcnbook.recipes import RECIPES, scaled, with_num_steps
 from fcnbook.run import run
@@ -234,6 +238,33 @@ def test_the_best_validation_is_what_counts_where_the_recipe_says_so(tmp_path):
     assert max(done.values()) > min(done.values())
 
 
+def test_scores_that_are_no_numbers_still_leave_best_weights(tmp_path):
+    """Of validation labels that are all void."""
+    from PIL import Image
+
+    for split, value in (("train", 3), ("val", 11)):
+        for folder, pixels in ((split, np.zeros((64, 96, 3))), (f"{split}annot", np.full((64, 96), value))):
+            (tmp_path / "data" / folder).mkdir(parents=True)
+            for number in range(4):
+                picture = Image.fromarray(pixels.astype(np.uint8))
+                picture.save(tmp_path / "data" / folder / f"{split}{number}.png")
+    recipe = dataclasses.replace(best_of(4), data=RECIPES["fcn_r18-d16_360x480_10k_camvid"].data)
+    report = run(recipe, tmp_path / "run", data_root=tmp_path / "data", execution=EVERY_STEP)
+    assert np.isnan(report.miou) and "weights of step" in report.protocol
+    assert RunDir(tmp_path / "run").scored_weights() == RunDir(tmp_path / "run").best_folder
+
+
+def test_scores_of_a_small_scale_are_not_held_against_the_published_row(tmp_path):
+    from fcnbook.published import rows_of
+
+    recipe = scaled(RECIPES["fcn_r18-d8_512x1024_80k_cityscapes"], "smoke")
+    recipe = with_num_steps(dataclasses.replace(recipe, data=small().data, batch_size=2), 2)
+    assert rows_of(recipe.name)
+    report = run(recipe, tmp_path, execution=EVERY_STEP)
+    assert report.row is None
+    assert not any(outcome in report.verdict for outcome in ("PASS", "NOISE", "FAIL"))
+
+
 def test_the_best_weights_survive_a_kill(tmp_path):
     undisturbed = run(best_of(), tmp_path / "undisturbed", seed=3, execution=EVERY_STEP)
     (tmp_path / "killed").mkdir()
@@ -261,9 +292,45 @@ def test_a_validation_that_an_interrupt_ended_is_made_up_for(tmp_path, monkeypat
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("fcnbook.run.evaluate", interrupted)
-        run(best_of(), tmp_path / "stopped", execution=EVERY_STEP)
+        run(best_of(), tmp_path / "stopped", execution=Execution(device="cpu"))
     assert RunDir(tmp_path / "stopped").latest_checkpoint().name == "step-00000006"
     report = run(best_of(), tmp_path / "stopped", execution=EVERY_STEP)
     steps = [e["step"] for e in RunDir(tmp_path / "stopped").events() if e["event"] == "validation"]
     assert steps == [3, 6, 9, 12]
     assert (report.miou, report.protocol) == (undisturbed.miou, undisturbed.protocol)
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """A small recipe on Streets that passes for a published one at full scale."""
+    recipe = dataclasses.replace(small(4), scale="full", base=None)
+    row = dataclasses.replace(PUBLISHED["000-01"], recipe=recipe.name)
+    monkeypatch.setitem(RECIPES, recipe.name, recipe)
+    monkeypatch.setattr(run_module, "rows_of", lambda name: [row] if name == recipe.name else [])
+    return recipe
+
+
+def test_a_whole_run_at_full_scale_is_judged(judged, tmp_path):
+    report = run(judged, tmp_path, execution=EVERY_STEP)
+    assert report.row == "000-01"
+    assert re.match(r"mIoU \d+\.\d\d vs 72\.25 published, .*FAIL", report.verdict)
+
+
+def test_a_shortened_run_gets_no_verdict_and_says_so_at_its_start(judged, tmp_path):
+    report = run(with_num_steps(judged, 2), tmp_path, execution=EVERY_STEP)
+    assert report.verdict == "no verdict: trained for 2 of 4 steps"
+    warnings = [e["text"] for e in RunDir(tmp_path).events() if e["event"] == "warning"]
+    assert warnings == ["There will be no verdict: trained for 2 of 4 steps."]
+
+
+def test_a_run_on_a_part_of_the_pictures_gets_no_verdict(judged, tmp_path, monkeypatch):
+    monkeypatch.setitem(run_module.CLASSES_ENTRY, "streets", "streets")
+    published = {"train": PublishedSplit(16), "val": PublishedSplit(500)}
+    monkeypatch.setattr(run_module, "published_splits", lambda name: published)
+    report = run(judged, tmp_path, execution=EVERY_STEP)
+    assert report.verdict == "no verdict: 6 of the 500 pictures of val are there"
+
+
+def test_a_small_run_of_a_published_recipe_names_its_row(judged, tmp_path):
+    report = run(dataclasses.replace(judged, scale="smoke", base=judged.name), tmp_path, execution=EVERY_STEP)
+    assert (report.row, report.verdict) == (None, "no verdict: row 000-01 is judged at full scale only")

@@ -1,6 +1,7 @@
 """Start weights: the stages of the paper, late fusion from two networks, and what is said when they are missing."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,6 +101,48 @@ def test_what_is_said_when_the_start_weights_cannot_be_used(name, given, sentenc
     recipe = tiny(name)
     with pytest.raises(InputError, match=sentence):
         load_init(build_segmenter(recipe), recipe, given)
+
+
+def test_a_stage_of_another_width_is_refused(tmp_path):
+    recipe = tiny("fcn32s_vgg16_voc11")
+    head = dataclasses.replace(recipe.model.head, channels=24)
+    wider = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, head=head))
+    save_weights(RunDir(tmp_path).best_folder, build_segmenter(wider), {})
+    recipe = tiny("fcn16s_vgg16_voc11")
+    with pytest.raises(InputError, match=r"another kind of network: decode_head\.fc6\.weight is \(24, "):
+        load_init(build_segmenter(recipe), recipe, [tmp_path])
+
+
+def test_a_stage_without_its_scores_is_refused(tmp_path):
+    _, source = trained("fcn32s_vgg16_voc11", tmp_path / "32s")
+    del source["decode_head.score_fr.weight"]
+    save_file(source, tmp_path / "torn.safetensors")
+    recipe = tiny("fcn16s_vgg16_voc11")
+    with pytest.raises(InputError, match=r"it lacks decode_head\.score_fr\.weight"):
+        load_init(build_segmenter(recipe), recipe, [tmp_path / "torn.safetensors"])
+
+
+def test_a_stage_finds_the_run_before_where_the_command_put_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, source = trained("fcn32s_vgg16_voc11", Path("runs/fcn32s_vgg16_voc11-full-seed0"))
+    recipe = tiny("fcn16s_vgg16_voc11")
+    model = build_segmenter(recipe)
+    load_init(model, recipe)
+    name = "decode_head.fc7.weight"
+    assert torch.equal(model.state_dict()[name], source[name])
+
+
+def test_a_file_of_ones_own_takes_the_place_of_imagenet(tmp_path):
+    recipe = tiny("fcn32s_vgg16_voc11")
+    _, source = trained(recipe.name.partition("@")[0], tmp_path / "32s")
+    start = {
+        name: tensor for name, tensor in source.items() if name.startswith(("backbone.", "decode_head.fc"))
+    }
+    save_file(start, tmp_path / "mine.safetensors")
+    model = build_segmenter(recipe)
+    (sentence,) = load_init(model, recipe, [tmp_path / "mine.safetensors"])
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in start.items())
+    assert str(tmp_path / "mine.safetensors") in sentence
 
 
 def test_a_recipe_without_start_weights_loads_none():

@@ -107,11 +107,14 @@ def test_the_monitor_can_stop_the_loop(recipe):
     assert train(model, batches(10), recipe, optimizer, scaler, Log(last=4)) == 4
 
 
-def test_gradients_are_clipped_together(recipe):
+@pytest.mark.parametrize("scaled_by", [None, 1024.0])
+def test_gradients_are_clipped_together(recipe, scaled_by):
     clipped = dataclasses.replace(
         recipe, optim=OptimSpec(lr=1.0, momentum=0.0, weight_decay=0.0, clip_norm=1e-3)
     )
     model, optimizer, scaler = parts(clipped)
+    if scaled_by is not None:  # the norm is that of the gradients, not of the scaled ones
+        scaler = torch.amp.GradScaler("cpu", init_scale=scaled_by)
     before = [p.detach().clone() for p in model.parameters()]
     log = Log()
     train(model, batches(1), clipped, optimizer, scaler, log)
@@ -119,6 +122,28 @@ def test_gradients_are_clipped_together(recipe):
         [(p.detach() - b).norm() for p, b in zip(model.parameters(), before, strict=True)]
     ).norm()
     assert float(moved.detach()) == pytest.approx(1e-3 * log.rates[0], rel=1e-3)
+
+
+def test_padding_enters_the_network_as_zero_whatever_its_pixels_are(recipe):
+    losses = []
+    for colour in (0, 200):
+        (batch,) = batches(1)
+        batch.images[:, :, :, 100:] = colour
+        batch = batch._replace(windows=torch.tensor([[0, 0, 64, 100]] * 2))
+        model, optimizer, scaler = parts(recipe)
+        train(model, [batch], recipe, optimizer, scaler, log := Log())
+        losses += log.losses
+    assert losses[0] == losses[1]
+
+
+def test_the_precision_of_the_execution_comes_before_that_of_the_recipe(recipe):
+    losses = []
+    for variant, precision in (("fp32", None), ("fp32", "bf16"), ("bf16", None), ("bf16", "fp32")):
+        model, optimizer, scaler = parts(recipe)
+        asked = dataclasses.replace(recipe, precision=variant)
+        train(model, batches(1), asked, optimizer, scaler, log := Log(), precision=precision)
+        losses += log.losses
+    assert losses[0] == losses[3] != losses[1] == losses[2]
 
 
 def test_a_non_finite_loss_stops_before_the_weights_change(recipe):

@@ -14,6 +14,7 @@ from data import fake_trees
 from small_runs import small_recipe
 
 from fcnbook.build import build_dataset, build_segmenter
+from fcnbook.cli import main
 from fcnbook.cost import count_cost
 from fcnbook.evaluate import evaluate
 from fcnbook.files import InputError
@@ -100,6 +101,12 @@ def silent(line):
 
 
 class TestScore:
+    def test_a_score_far_below_is_a_failure_with_status_1(self, row, by_hand, monkeypatch):
+        far = dataclasses.replace(row, miou=round(by_hand[0] + 0.03, 4))
+        monkeypatch.setitem(PUBLISHED, KEY, far)
+        assert verify(KEY, say=silent).failed
+        assert main(["verify", KEY]) == 1
+
     def test_a_row_from_its_download_to_its_verdict(self, row, by_hand, server, trained, tmp_path):
         lines = []
         report = verify(KEY, ms_flip=True, say=lines.append, every=0)
@@ -129,7 +136,15 @@ class TestScore:
         assert lines[0].startswith("weights/small-")
         assert sum(line.startswith("scale 1  4/4 pictures") for line in lines) == 1
         assert sum(line.startswith("ms+flip  1/4 pictures") and "ETA" in line for line in lines) == 1
-        assert lines[-1].startswith(f"ms+flip  mIoU {100 * by_hand[1]:.2f} on 4 pictures")
+        assert lines[-2].startswith(f"ms+flip  mIoU {100 * by_hand[1]:.2f} on 4 pictures")
+        assert lines[-1] == "result in runs/verify-000-01/result.json"
+        passes = [line.partition(" after ")[0] for line in lines if "forward pass" in line]
+        together = [
+            f"ms+flip  0/4 pictures, forward pass {n}" for n in range(1, 13)
+        ]  # 6 scales, mirrored too
+        assert passes == ["scale 1  0/4 pictures, forward pass 1", *together]
+        assert report.weights_published is True
+        assert "…, the published file" in report.text()
 
         verify(row.recipe, weights_folder="weights", out="again", say=silent)  # by the recipe's name
         assert server.asked == [f"/v0.5/{row.model_url.rpartition('/')[2]}"]  # nothing was fetched twice
@@ -169,11 +184,35 @@ class TestScore:
         assert verify(KEY, limit=4, say=silent).partial == ""
 
     def test_weights_of_ones_own_and_a_recipe_without_a_row(self, row, by_hand, monkeypatch, server):
-        monkeypatch.delitem(PUBLISHED, KEY)
+        # Not deleted: the key would come back at the end of the table.
+        monkeypatch.setitem(PUBLISHED, KEY, dataclasses.replace(row, recipe=None))
         report = verify(RECIPE.name, weights="made.pth", say=silent)
         assert (report.row, report.miou) == (None, round(by_hand[0], 6))
         assert [v["outcome"] for v in report.verdicts] == ["NO ROW"]
         assert server.asked == []
+
+    def test_weights_that_are_not_the_published_ones_are_judged_with_a_warning(self, row, by_hand, server):
+        altered = torch.load("made.pth")
+        altered["meta"] = {"trained": "by someone else"}
+        torch.save(altered, "mine.pth")
+        report = verify(KEY, weights="mine.pth", say=silent)
+        assert report.warnings == [
+            "these are not the published weights of row 000-01: their SHA-256 is another one"
+        ]
+        assert report.weights_published is False
+        assert [v["outcome"] for v in report.verdicts] == ["NOISE"]
+        assert "the published file" not in report.text()
+        assert server.asked == []
+
+    def test_where_no_checksum_is_known_nothing_is_said_about_the_file(self, row, monkeypatch):
+        monkeypatch.setitem(PUBLISHED, KEY, dataclasses.replace(row, sha256_prefix=""))
+        report = verify(KEY, weights="made.pth", say=silent)
+        assert (report.weights_published, report.warnings) == (None, [])
+
+    def test_one_picture_is_singular(self, row):
+        report = verify(KEY, limit=1, say=silent)
+        assert report.verdict == "no verdict: only the first 1 of 4 pictures was scored, as the limit asks"
+        assert "streets val, 1 picture\n" in report.text()
 
     def test_a_published_average_of_runs_is_not_judged_by_one_file(self, row, monkeypatch):
         best = dataclasses.replace(row, source="pytorch-auto-drive", miou_avg=0.9)
@@ -236,7 +275,7 @@ class TestData:
     def test_data_is_looked_for_before_weights_are_fetched(self, row, server, monkeypatch):
         camvid = dataclasses.replace(RECIPES["fcn_r18-d8_360x480_10k_camvid"], base=RECIPE.name)
         monkeypatch.setitem(RECIPES, RECIPE.name, camvid)
-        with pytest.raises(InputError, match=r"There is no folder nowhere.*data_scripts/camvid\.py"):
+        with pytest.raises(InputError, match=r"There is no folder nowhere.*fcnbook data prepare camvid"):
             verify(KEY, data_root="nowhere", say=silent)
         assert server.asked == []
         assert os.listdir(".") == ["made.pth"]
@@ -296,8 +335,21 @@ class TestSentences:
 
     def test_a_place_that_cannot_be_written_is_told_at_once(self, row, server):
         np.save("file", 0)
-        with pytest.raises(InputError, match=r"Cannot write file\.npy"):
-            verify(KEY, out="file.npy", say=silent)
+        for out in ("file.npy", "file.npy/below"):
+            with pytest.raises(InputError, match=r"Cannot write file\.npy"):
+                verify(KEY, out=out, say=silent)
+        assert server.asked == []
+
+    def test_what_is_refused_leaves_no_folders(self, row, server):
+        server.files.clear()
+        with pytest.raises(InputError, match=r"the weights of row 000-01.*HTTP 404"):
+            verify(KEY, say=silent)
+        assert len(server.asked) == 1
+        assert os.listdir(".") == ["made.pth"]
+
+    def test_a_device_that_is_not_there(self, row, server):
+        with pytest.raises(InputError, match=r'There is no device "foo" here; --device takes cpu'):
+            verify(KEY, device="foo", say=silent)
         assert server.asked == []
 
 

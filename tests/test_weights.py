@@ -47,6 +47,7 @@ from fcnbook.testing import randomize
 from fcnbook.weights import (
     START_WEIGHTS,
     fetch_row_weights,
+    find_owner,
     find_start_weights,
     load_published,
     load_start_weights,
@@ -77,9 +78,9 @@ def fpn_of_ssseg(depth=50):
     return build_model(ModelSpec(backbone=ResNetSpec(depth=depth, width=W), neck=neck, head=head), 21)
 
 
-def fcn_of_autodrive():
+def fcn_of_autodrive(stem="b"):
     head = FCNHeadSpec(channels=C, num_convs=1, concat_input=False, dropout_of="values")
-    return build_model(ModelSpec(backbone=ResNetSpec(depth=101, stem="b", width=W), head=head), 21)
+    return build_model(ModelSpec(backbone=ResNetSpec(depth=101, stem=stem, width=W), head=head), 21)
 
 
 def paper(in_channels=3, **head):
@@ -219,6 +220,8 @@ class TestEverySource:
         recipe = RECIPES["ssseg_fcn_r50-os8_512x512_60e_voc12aug"]
         (warning,) = load_published(fcn_of_ssseg(), path, recipe).warnings
         assert "second table only, which has align_corners False" in warning
+        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, align_corners=False))
+        assert load_published(fcn_of_ssseg(), path, recipe).warnings == ()
 
     def test_class_names_go_into_a_file_for_mmsegmentation(self):
         model = fcn(50, classes=11)
@@ -233,6 +236,7 @@ class TestEverySource:
             (fcn, "sssegmentation"),  # its FCN joins no input
             (fcn, "torchvision"),  # another stem
             (fcn_of_ssseg, "pytorch-auto-drive"),
+            (lambda: fcn_of_autodrive("v1c"), "pytorch-auto-drive"),  # another stem
             (paper, "mmsegmentation"),
         ],
     )
@@ -408,7 +412,9 @@ class TestChecksums:
 
     def test_a_wrong_checksum_is_refused_unless_told(self, tmp_path):
         path = self.named(tmp_path, {"state_dict": mmseg_fcn()}, "efe53f0d")
-        with pytest.raises(InputError, match=r"name says efe53f0d.*fetch it again.*ignore_hash=True"):
+        with pytest.raises(
+            InputError, match=r"name says efe53f0d.*fetch it again.*--ignore-hash \(ignore_hash=True"
+        ):
             load_published(fcn(), path)
         (warning,) = load_published(fcn(), path, ignore_hash=True).warnings
         assert "its name says efe53f0d" in warning
@@ -477,6 +483,12 @@ class TestWrongNetwork:
         del entries["backbone.layer1.0.conv1.weight"]
         with pytest.raises(InputError, match=r"missing backbone\.layer1\.0\.conv1\.weight"):
             load_published(fcn(), save(path, {"state_dict": entries}))
+
+    def test_as_many_numbers_in_another_shape_do_not_fit(self, tmp_path):
+        entries = mmseg_fcn()
+        entries["decode_head.conv_seg.weight"] = entries["decode_head.conv_seg.weight"].flatten(1)
+        with pytest.raises(InputError, match=r"decode_head\.conv_seg\.weight is 19x8, not 19x8x1x1"):
+            load_published(fcn(), save(tmp_path / "file.pth", {"state_dict": entries}))
 
     def test_the_auxiliary_head_may_be_left_out_but_not_left_empty(self, tmp_path):
         spec = ModelSpec(backbone=ResNetSpec(depth=50, width=W), head=FCNHeadSpec(channels=C))
@@ -579,6 +591,13 @@ class TestStartWeights:
         with pytest.raises(InputError, match="V2 weights, another training"):
             load_start_weights(fcn(50, "b"), save(tmp_path / name, resnet("", 50, "b")))
 
+    def test_the_v2_weights_are_known_under_any_name(self, tmp_path, monkeypatch):
+        path = save(tmp_path / "mine.pth", resnet("", 50, "b"))
+        digits = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        monkeypatch.setattr("fcnbook.weights.V2_PREFIXES", (digits,))
+        with pytest.raises(InputError, match="V2 weights, another training"):
+            load_start_weights(fcn(50, "b"), path)
+
     def test_a_trained_network_is_no_start(self, tmp_path):
         with pytest.raises(InputError, match=r"no ImageNet backbone but FCN.*load_published"):
             load_start_weights(fcn(), save(tmp_path / "file.pth", {"state_dict": mmseg_fcn()}))
@@ -604,6 +623,12 @@ class TestStartWeights:
             wanted = torch.nn.functional.linear(x.flatten(1), weight, bias)  # as torchvision computes it
             torch.testing.assert_close(fc(x).flatten(1), wanted, rtol=1e-4, atol=1e-4)
         assert not model.decode_head.score_fr.weight.any()  # still at its start
+
+    @pytest.mark.parametrize("shape", [(16, 14), (16, 32, 7, 7)])
+    def test_a_classifier_of_another_shape_is_refused(self, tmp_path, shape):
+        entries = torchvision_vgg16() | {"classifier.0.weight": torch.ones(shape)}
+        with pytest.raises(InputError, match=r"classifier\.0\.weight is .*, not the matrix of a VGG16"):
+            load_start_weights(paper(), save(tmp_path / "vgg16.pth", entries))
 
     def test_vgg16_there_and_back(self, tmp_path):
         first, second = paper(stride=32), paper(stride=32)
@@ -634,7 +659,7 @@ class TestStartWeights:
     @pytest.mark.parametrize(
         "state",
         [
-            {f"features.{n}.weight": torch.ones(1) for n in (0, 1, 24)},  # with batch norm
+            {f"features.{n}.weight": torch.ones(1) for n in (0, 1, 28)},  # with batch norm
             {"conv1.conv.weight": torch.ones(1), "inception3a.branch1.conv.weight": torch.ones(1)},
             {"features.0.weight": torch.ones(1), "classifier.1.weight": torch.ones(1)},  # AlexNet
         ],
@@ -738,7 +763,10 @@ class TestDownloads:
         data, digits = published
         self.start(monkeypatch, [f"{server.url}/resnet18-{digits}.pth"])
         (mine := tmp_path / f"resnet18-{digits}.pth").write_bytes(b"mine")
-        with pytest.raises(InputError, match=r"is there already, but its SHA-256 begins with .* put it at"):
+        with pytest.raises(
+            InputError,
+            match=r"is there already, but its SHA-256 begins with \w+ and not \w+\. Fetch .* put it at",
+        ):
             find_start_weights("torchvision:resnet18", tmp_path)
         assert mine.read_bytes() == b"mine"
         assert server.asked == []
@@ -749,6 +777,22 @@ class TestDownloads:
             InputError, match=r'start weights "torchvision:resnet18".*HTTP 404.*elsewhere and put it at'
         ):
             find_start_weights("torchvision:resnet18", tmp_path)
+
+    def test_what_to_do_is_said_once_and_no_empty_folder_is_left(self, server, tmp_path, monkeypatch):
+        urls = [f"{server.url}/resnet18-{digits}.pth" for digits in ("11111111", "22222222")]
+        self.start(monkeypatch, urls)
+        folder = tmp_path / "weights"
+        with pytest.raises(InputError) as caught:
+            find_start_weights("torchvision:resnet18", folder)
+        said = str(caught.value)
+        assert said.count("HTTP 404") == 2
+        assert said.count("put it at") == said.count("Check the connection") == 1
+        assert said.endswith(f"fetch {urls[0]} elsewhere and put it at {folder / 'resnet18-11111111.pth'}.")
+        assert list(tmp_path.iterdir()) == []
+        folder.mkdir()
+        with pytest.raises(InputError):
+            find_start_weights("torchvision:resnet18", folder)
+        assert folder.is_dir()  # it is not ours to remove
 
     def test_of_v1c_files_the_digits_are_only_a_hint(self, server, tmp_path, monkeypatch):
         data = save(tmp_path / "made.pth", {"state_dict": resnet("", 18, "v1c")}).read_bytes()
@@ -776,7 +820,7 @@ class TestDownloads:
             fetch_row_weights(wrong, tmp_path / "weights")
 
     def test_a_notice_in_place_of_a_file_is_thrown_away(self, server, tmp_path):
-        server.files = {"/semanticfpn_resnet50_voc_train.pth": b"<html>quota exceeded</html>"}
+        server.files = {"/semanticfpn_resnet50_voc_train.pth": b"\n<html>quota exceeded</html>"}
         url = f"{server.url}/semanticfpn_resnet50_voc_train.pth"
         row = dataclasses.replace(PUBLISHED["004-01"], model_url=url)
         with pytest.raises(InputError, match="it is a web page and not weights, so it was thrown away"):
@@ -795,6 +839,7 @@ class TestDownloads:
         ):
             first, *others = row_urls(PUBLISHED[key])
             assert first == f"{base}/{name}/{name}_{end}.pth"
+            assert find_owner(end[-8:] + 56 * "0") == name
             assert others == (
                 [PUBLISHED[key].model_url] if PUBLISHED[key].model_url.startswith("http") else []
             )

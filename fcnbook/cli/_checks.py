@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 
+from fcnbook.files import InputError
+
 
 def doctor_checkpoint(options: argparse.Namespace) -> int:
-    """Say what a file of weights is and which recipes it fits."""
+    """Say what a file of weights is and which recipes it fits; the word "checkpoint" before it may be left out."""
+    files = options.words[1:] if options.words[0] == "checkpoint" else options.words
+    if len(files) != 1:
+        raise InputError(f"`fcnbook doctor checkpoint FILE` takes one file of weights, got {len(files)}.")
     from fcnbook.doctor import doctor_checkpoint
 
-    return doctor_checkpoint(options.file)
+    return doctor_checkpoint(files[0])
 
 
 def verify_row(options: argparse.Namespace) -> int:

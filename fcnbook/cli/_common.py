@@ -56,6 +56,10 @@ def by_size(size: Size) -> str:
     return "{}x{}".format(*size)
 
 
+def count_of_pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count:,} pictures"
+
+
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
@@ -76,7 +80,9 @@ def find_network(name: str) -> tuple[Recipe, Size | None]:
             return find_recipe(name), None
         return find_recipe(row.recipe or PROFILED), None if row.recipe else row.crop
     except KeyError as error:
-        raise InputError(error.args[0]) from None
+        raise InputError(
+            f"{error.args[0]} Rows are written 000-01; `fcnbook list --rows` shows them."
+        ) from None
 
 
 def load_model(path: Path, device: str | None) -> Segmenter:
@@ -90,12 +96,11 @@ def load_model(path: Path, device: str | None) -> Segmenter:
     weights = run_dir.scored_weights() if folder == path else path
     if weights is None:
         raise InputError(f"{path} holds no checkpoint yet.")
-    import torch
-
-    from fcnbook.build import build_segmenter
+    from fcnbook.build import build_segmenter, find_device
     from fcnbook.checkpoint import load_weights
     from fcnbook.recipe import recipe_from_dict
 
+    place = find_device(device)
     model = build_segmenter(recipe_from_dict((run_dir.recipe() or {})["recipe"]))
     load_weights(model, weights)
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    return model.to(place).eval()

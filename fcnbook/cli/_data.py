@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 from fcnbook.files import InputError
-from fcnbook.recipe import DataName, DataSpec, FCNHeadSpec, Recipe
+from fcnbook.recipe import DataName, DataSpec, FCNHeadSpec, Recipe, default_root
 
 if TYPE_CHECKING:
     from fcnbook.data._common import SplitReport
@@ -24,14 +24,17 @@ OWN = "own"
 def prepare_data(options: argparse.Namespace) -> int:
     """Fetch, unpack, convert and check a data set; safe to run again."""
     name, root = _name_and_root(options)
-    reports = _prepare(name, options.source, root, options.route)
-    return _print_reports(name, root, reports)
+    return _print_reports(name, root, _prepare(name, options.source, root, options.route))
 
 
 def check_data(options: argparse.Namespace) -> int:
     """Compare a data set with the published one, file by file; of a folder of one's own examine the labels."""
     if options.name == OWN:
         return _check_own_folder(options)
+    if options.num_classes is not None:
+        raise InputError(
+            f"--num-classes is for a folder of your own; the classes of {options.name} are fixed."
+        )
     name, root = _name_and_root(options)
     status = _print_reports(name, root, _check(name, root))
     if options.labels:
@@ -41,21 +44,45 @@ def check_data(options: argparse.Namespace) -> int:
 
 
 def _check_own_folder(options: argparse.Namespace) -> int:
-    from fcnbook.data._own import read_classes
+    from fcnbook.data import own_folder
+    from fcnbook.data._own import find_files, read_classes
     from fcnbook.data.label_doctor import examine_labels
 
-    if options.data_root is None:
-        raise InputError("Which folder? `fcnbook data check own --data-root FOLDER` examines its labels.")
-    classes = read_classes(options.data_root)
+    root = options.data_root
+    if root is None:
+        raise InputError(
+            f"Which folder? `fcnbook data check own --data-root FOLDER` examines it.\n\n{own_folder.LAYOUT}"
+        )
+    try:
+        find_files(root)
+    except InputError as error:
+        raise InputError(f"{error}\n\n{own_folder.LAYOUT}") from None
+    classes = read_classes(root)
     num_classes = options.num_classes or (len(classes) if classes else None)
     if num_classes is None:
         raise InputError(
-            f"Nothing says how many classes {options.data_root} has: give --num-classes K, or write their names into "
-            f"{options.data_root / 'classes.txt'}, one a line."
+            f"Nothing says how many classes {root} has: give --num-classes K, or write their names into "
+            f"{root / 'classes.txt'}, one a line."
         )
-    report = examine_labels(options.data_root, num_classes)
-    print(report)
-    return 1 if report.problems else 0
+    labels = examine_labels(root, num_classes)
+    print(labels)
+    if labels.problems:
+        print("When these are solved, run the same command again: it then reads the pictures of both splits.")
+        return 1
+    splits = own_folder.check(root, num_classes)
+    for report in splits:
+        said = [f"Problem: {problem}" for problem in report.problems] or [
+            "all pictures and masks are readable"
+        ]
+        print(f"{report.split}: {report.num_samples} pictures", *said, sep="\n  ")
+    if any(report.problems for report in splits):
+        return 1
+    print(
+        "\nNo recipe trains on a folder of your own yet; chapter 10 will. What there is reads it in Python:\n"
+        "  from fcnbook.data.own_folder import OwnFolder\n"
+        f'  dataset = OwnFolder({str(root)!r}, "train", num_classes={num_classes})'
+    )
+    return 0
 
 
 def cache_data(options: argparse.Namespace) -> int:
@@ -64,13 +91,15 @@ def cache_data(options: argparse.Namespace) -> int:
     from fcnbook.data.cache import cache_folder, write_cache
 
     name, root = _name_and_root(options)
+    several = len({recipe.data.inputs for recipe in _recipes_on(name)}) > 1
     for data, split in _splits_of_recipes(name, options.splits):
         dataset = build_folder_dataset(data, split, root)
         folder = write_cache(
             dataset, cache_folder(root, data, split), say=lambda line: print(line, flush=True)
         )
         size = sum(file.stat().st_size for file in folder.iterdir())
-        print(f"{data.name} {split}: {len(dataset)} samples, {size / 2**30:.2f} GiB in {folder}")
+        inputs = f" {data.inputs}" if several else ""
+        print(f"{data.name} {split}{inputs}: {len(dataset)} samples, {size / 2**30:.2f} GiB in {folder}")
     print("Runs, `verify` and `bench` use it from now on. Delete the folder to go without.")
     return 0
 
@@ -94,14 +123,17 @@ def _recipes_on(name: DataName) -> list[Recipe]:
 
 
 def _name_and_root(options: argparse.Namespace) -> tuple[DataName, Path]:
-    from fcnbook.build import default_root
-
     if options.name == OWN:
         raise InputError(
             "A folder of your own needs no preparation; `fcnbook data check own` examines its labels."
         )
     name = cast(DataName, options.name)
-    return name, options.data_root or default_root(name)
+    if options.data_root is not None:
+        return name, options.data_root
+    root = default_root(name)
+    if root.name != name:
+        print(f"{name} is looked for in {root}, since it reads the files of {root.name}.")
+    return name, root
 
 
 def _prepare(name: DataName, source: list[Path] | None, root: Path, route: Route | None) -> list[SplitReport]:
@@ -125,7 +157,7 @@ def _prepare(name: DataName, source: list[Path] | None, root: Path, route: Route
         case "pascal_context" | "pascal_context_59":
             from fcnbook.data import pascal_context
 
-            return pascal_context.prepare(source, root, route=route)
+            return pascal_context.prepare(source, root, route=route, num_classes=_context_classes(name))
         case "nyud":
             from fcnbook.data import nyud
 
@@ -136,6 +168,10 @@ def _prepare(name: DataName, source: list[Path] | None, root: Path, route: Route
             return siftflow.prepare(source, root)
         case _:
             raise InputError(f"{name} is generated; there is nothing to prepare.")
+
+
+def _context_classes(name: DataName) -> int:
+    return 60 if name == "pascal_context" else 59
 
 
 def _ask_for_account() -> tuple[str, str]:
@@ -173,7 +209,7 @@ def _check(name: DataName, root: Path) -> list[SplitReport]:
         case "pascal_context" | "pascal_context_59":
             from fcnbook.data import pascal_context
 
-            return pascal_context.check(root, num_classes=60 if name == "pascal_context" else 59)
+            return pascal_context.check(root, num_classes=_context_classes(name))
         case "nyud":
             from fcnbook.data import nyud
 
@@ -187,12 +223,25 @@ def _check(name: DataName, root: Path) -> list[SplitReport]:
 
 
 def _print_reports(name: DataName, root: Path, reports: Iterable[SplitReport]) -> int:
-    from fcnbook.build import default_root
-
     reports = list(reports)
     print(*reports, sep="\n")
     if any(report.problems for report in reports):
-        print(f"\n{root} is not {name} as published; see above.", file=sys.stderr)
+        print(
+            f"\n{root} is not {name} as published; see above. `fcnbook data prepare {name} --data-root FOLDER`, with "
+            "an empty folder, makes it anew.",
+            file=sys.stderr,
+        )
+        return 1
+    used = {
+        split for recipe in _recipes_on(name) for split in (recipe.data.train_split, recipe.data.val_split)
+    }
+    absent = [report.split for report in reports if report.split in used and not report.num_samples]
+    if absent:
+        print(
+            f"\n{root} has no {' and no '.join(absent)}, which recipes on {name} need. `fcnbook data prepare {name} "
+            "--data-root FOLDER` makes them: in this folder where a line above says so, else in an empty one.",
+            file=sys.stderr,
+        )
         return 1
     print("\nReady. Next:")
     for other in NAMES:

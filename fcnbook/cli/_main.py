@@ -139,6 +139,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--weights", type=Path, help="of a recipe: a .safetensors file or a published .pth file"
     )
+    command.add_argument(
+        "--ignore-hash", action="store_true", help="take a file whose checksum is not its name's"
+    )
 
     command = add("verify", verify_row, "score a published checkpoint, and compare with its row")
     _add_row_options(command)
@@ -163,11 +166,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("data", help="prepare, check or decode a data set", description=_DATA)
     _add_data_commands(command)
 
-    command = commands.add_parser("doctor", help="say what a file is and what to do about it")
-    what = command.add_subparsers(metavar="what", required=True)
-    command = what.add_parser("checkpoint", help="source, network, classes, and the recipes that a file fits")
-    command.add_argument("file", metavar="FILE", type=Path, help="a .pth, .pt or .safetensors file")
-    command.set_defaults(function=doctor_checkpoint)
+    command = add("doctor", doctor_checkpoint, "say what a file of weights is and which recipes it fits")
+    command.usage = "fcnbook doctor [-h] [checkpoint] FILE"
+    command.add_argument("words", metavar="FILE", nargs="+", help="a .pth, .pt or .safetensors file")
 
     command = add("watch", watch_run, "follow a run that goes on in another process")
     command.add_argument("run_dir", metavar="RUN", type=Path, help="a run folder")

@@ -86,7 +86,8 @@ def export_model(options: argparse.Namespace) -> int:
     if done.hindrance:
         fixed = "x".join(map(str, done.example[2:]))
         print(
-            f"The size is fixed at {fixed}; --size HxW chooses another. Free sizes failed: {done.hindrance}"
+            f"The size is fixed at {fixed}, because a file for free sizes failed ({done.hindrance}). "
+            "Another --size HxW may leave them free."
         )
     else:
         print(f"free: {', '.join(done.free)}")
@@ -125,7 +126,7 @@ def _model_to_export(options: argparse.Namespace) -> Segmenter:
     else:
         from fcnbook.weights import load_published
 
-        report = load_published(model, options.weights)
+        report = load_published(model, options.weights, ignore_hash=options.ignore_hash)
         print(report, file=sys.stderr)
         empty = {name for name, _ in model.named_parameters()} - set(report.loaded)
         if empty:

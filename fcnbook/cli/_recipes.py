@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import json
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fcnbook.cli._common import aligned, by_size, find_network, percent
+from fcnbook.cli._common import aligned, by_size, count_of_pictures, find_network, percent
 from fcnbook.files import InputError
 from fcnbook.recipe import Recipe, Size, backbone_name, method_name
 
@@ -26,11 +28,12 @@ def list_recipes(options: argparse.Namespace) -> int:
     """Print the recipes, or the published rows, as a table or as JSON."""
     from fcnbook.recipes import RECIPES
 
+    _check_filters(options)
     chosen = {name: recipe for name, recipe in RECIPES.items() if _is_wanted(recipe, options)}
     if options.rows:
         return _list_rows(options, chosen)
     if not chosen:
-        raise InputError(_nothing_of_that_kind())
+        raise InputError(f"No recipe has all of {_filters(options)}; leave one of them out.")
     if options.json:
         print(json.dumps({name: _recipe_fields(recipe) for name, recipe in chosen.items()}, indent=1))
         return 0
@@ -44,23 +47,42 @@ def _is_wanted(recipe: Recipe, options: argparse.Namespace) -> bool:
 
     backbone = backbone_name(recipe)
     return (
-        options.method in (None, method_name(recipe.model))
-        and options.dataset in (None, recipe.data.name)
-        and options.backbone in (None, backbone, backbone.partition("-")[0])
+        _lower(options.method) in (None, method_name(recipe.model))
+        and _lower(options.dataset) in (None, recipe.data.name)
+        and _lower(options.backbone) in (None, backbone, backbone.partition("-")[0])
         and options.seed in (None, *(row.seed for row in rows_of(recipe.name)))
     )
 
 
-def _nothing_of_that_kind() -> str:
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
+
+
+def _check_filters(options: argparse.Namespace) -> None:
+    """Raise for a filter that no recipe at all passes; the message names the nearest values and all of them."""
     from fcnbook.recipes import RECIPES
 
-    methods = sorted({method_name(recipe.model) for recipe in RECIPES.values()})
-    datasets = sorted({recipe.data.name for recipe in RECIPES.values()})
-    backbones = sorted({backbone_name(recipe) for recipe in RECIPES.values()})
-    return (
-        f"No recipe is of that kind. Methods: {', '.join(methods)}. Data sets: {', '.join(datasets)}. "
-        f"Backbones: {', '.join(backbones)}."
-    )
+    recipes = RECIPES.values()
+    backbones = {backbone_name(recipe) for recipe in recipes}
+    known: dict[str, set[str]] = {
+        "method": {method_name(recipe.model) for recipe in recipes},
+        "dataset": {recipe.data.name for recipe in recipes},
+        "backbone": backbones | {name.partition("-")[0] for name in backbones},
+    }
+    for option, names in known.items():
+        asked = _lower(getattr(options, option))
+        if asked is not None and asked not in names:
+            nearest = difflib.get_close_matches(asked, sorted(names), n=2)
+            hint = f" Nearest: {', '.join(nearest)}." if nearest else ""
+            raise InputError(
+                f"There is nothing with --{option} {asked}.{hint} Known: {', '.join(sorted(names))}."
+            )
+
+
+def _filters(options: argparse.Namespace) -> str:
+    """The filters as they are typed."""
+    given = {name: getattr(options, name) for name in ("seed", "method", "dataset", "backbone")}
+    return " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
 
 
 def _recipe_cells(recipe: Recipe) -> list[str]:
@@ -110,7 +132,11 @@ def _list_rows(options: argparse.Namespace, recipes: Mapping[str, Recipe]) -> in
         if options.seed in (None, row.seed) and (row.recipe in recipes or (row.recipe is None and everything))
     ]
     if not rows:
-        raise InputError(f"No published row is of that kind. {_nothing_of_that_kind()}")
+        words = _filters(options)
+        hint = (
+            f" `fcnbook list {words}` shows its recipes, for which nothing was published." if recipes else ""
+        )
+        raise InputError(f"There is no published row with {words}.{hint}")
     if options.json:
         print(json.dumps({row.key: dataclasses.asdict(row) for row in rows}, indent=1))
         return 0
@@ -146,12 +172,16 @@ def _row_cells(row: PublishedRow) -> list[str]:
 
 def show_cost(options: argparse.Namespace) -> int:
     """Print what a network costs, beside what was published for it."""
-    from fcnbook.cost import cost_size, count_cost, published_beside
+    from fcnbook.cost import cost_size, count_cost, published_beside, read_cost
 
     recipe, own_size = find_network(options.recipe)
     size = options.size or own_size or cost_size(recipe)
     rows = published_beside(recipe, size)
-    cost = count_cost(recipe, size)
+    known = read_cost(recipe) if size == cost_size(recipe) else None
+    if known is None or not options.no_memory:
+        hint = "" if options.no_memory else "; memory takes the longest, --no-memory leaves it out"
+        print(f"Counting {recipe.name} at {by_size(size)}{hint} …", file=sys.stderr, flush=True)
+    cost = known or count_cost(recipe, size)
     memory = None if options.no_memory else _predicted_memory(recipe, size, options.batch, rows)
     if options.json:
         shown = {
@@ -167,7 +197,7 @@ def show_cost(options: argparse.Namespace) -> int:
     print(f"{recipe.name}, {recipe.data.num_classes} classes, one picture of {by_size(size)}\n")
     print("\n".join(_cost_lines(cost)))
     if memory is not None:
-        print("\n" + "\n".join(_memory_lines(memory)))
+        print("\n" + "\n".join(_memory_lines(memory, size)))
     if rows:
         print("\n" + "\n".join(_published_lines(rows, cost, size)))
     return 0
@@ -211,24 +241,21 @@ def _cost_lines(cost: Cost) -> list[str]:
     ]
 
 
-def _memory_lines(memory: Mapping[str, Any]) -> list[str]:
+def _memory_lines(memory: Mapping[str, Any], size: Size) -> list[str]:
     from fcnbook.cost import TRAINING_FACTOR
 
     lines = [
-        f"training, {_count_of_pictures(step['pictures'])} at once, {memory['training_precision']}: "
+        f"training, {count_of_pictures(step['pictures'])} at once, {memory['training_precision']}: "
         f"{step['tensor_bytes'] / 2**30:.2f} GiB of tensors, about {step['gpu_bytes'] / 2**30:.1f} GiB on a GPU"
         for step in memory["training"]
     ]
     return [
         "Predicted peak memory of one device",
         *lines,
-        f"prediction of one whole picture, fp32: {memory['inference']['tensor_bytes'] / 2**30:.2f} GiB of tensors",
+        f"prediction of one picture of {by_size(size)}, fp32: "
+        f"{memory['inference']['tensor_bytes'] / 2**30:.2f} GiB of tensors",
         f"(on a GPU: tensors x {TRAINING_FACTOR}, the median of 13 published FCN rows between 1.11 and 1.22)",
     ]
-
-
-def _count_of_pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count} pictures"
 
 
 def _published_figures(row: PublishedRow) -> dict[str, Any]:
@@ -251,8 +278,9 @@ def _published_lines(rows: Sequence[PublishedRow], cost: Cost, size: Size) -> li
         memory, fps = row.figure("mem_gb"), row.figure("fps")
         if memory is not None and row.recipe is not None:
             pictures = pictures_a_gpu(row, RECIPES[row.recipe])
+            of_pictures = "pictures" if pictures is None else count_of_pictures(pictures)
             parts.append(
-                f"training memory {memory:g} GB with {pictures} pictures of {by_size(row.crop)} on {row.hardware}"
+                f"training memory {memory:g} GB with {of_pictures} of {by_size(row.crop)} on {row.hardware}"
             )
         if fps is not None:
             what = "whole test pictures" if row.recipe else "pictures"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fcnbook.cli._common import aligned
 from fcnbook.files import InputError
+from fcnbook.recipe import Recipe, default_root
 from fcnbook.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -23,17 +24,13 @@ if TYPE_CHECKING:
 
 def run_recipe(options: argparse.Namespace) -> int:
     """Execute notebooks/reproduce.ipynb for one recipe; print progress, verdict and paths."""
-    from fcnbook.recipes import find_recipe
-
-    try:
-        find_recipe(options.recipe)
-    except KeyError as error:
-        raise InputError(error.args[0]) from None
+    recipe = _recipe_to_run(options.recipe)
+    _check_inputs(options, recipe)
     from fcnbook.headless import execute, find_notebook
 
-    out = options.out or Path("runs") / f"{options.recipe}-{options.scale}-seed{options.seed}"
+    out = options.out or Path("runs") / f"{recipe.name}-{options.scale}-seed{options.seed}"
     parameters = {
-        "RECIPE": options.recipe,
+        "RECIPE": recipe.name,
         **_run_parameters(options, out),
         "MS_FLIP": options.ms_flip,
         "DEVICE": options.device,
@@ -41,12 +38,65 @@ def run_recipe(options: argparse.Namespace) -> int:
         "INIT": options.init,
         "FAST": options.fast,
     }
-    print(f"{options.recipe}, {options.scale} scale, seed {options.seed}, in {out}", flush=True)
+    print(f"{recipe.name}, {options.scale} scale, seed {options.seed}, in {out}", flush=True)
+    if RunDir(out).status() == "finished":
+        print(
+            "This run has finished; its result is shown again. To run anew, delete that folder or give --out."
+        )
     outcome = execute(find_notebook("reproduce"), out, parameters, every=options.every)
     if outcome.status == "done":
         return _print_result(RunDir(out))
     _print_end(outcome, RunDir(out))
     return outcome.exit_status
+
+
+def _recipe_to_run(name: str) -> Recipe:
+    """The recipe of that name or row."""
+    from fcnbook.published import PUBLISHED
+    from fcnbook.recipes import find_recipe
+
+    row = PUBLISHED.get(name)
+    if row is not None and row.recipe is None:
+        raise InputError(f"Row {name} names a network and no training; `fcnbook bench {name}` measures it.")
+    try:
+        return find_recipe(name if row is None else str(row.recipe))
+    except KeyError as error:
+        raise InputError(error.args[0]) from None
+
+
+def _check_inputs(options: argparse.Namespace, recipe: Recipe) -> None:
+    """Say now what would otherwise be said after a kernel has started.
+
+    Raises:
+        InputError: data, start weights or the device are not there.
+    """
+    if options.init and options.scale != "full":
+        raise InputError(
+            f"--init is for full scale: at {options.scale} scale the network is narrow and starts from random weights."
+        )
+    if options.init and len(options.init) != len(recipe.init):
+        names = " and ".join(recipe.init) or "random weights"
+        raise InputError(
+            f"{recipe.name} starts from {names}; give --init {len(recipe.init)} times, or not at all."
+        )
+    for path in options.init or ():
+        if not Path(path).exists():
+            raise InputError(f"{path}: there is no such file or run folder to start from.")
+    root = default_root(recipe.data.name)
+    if (
+        options.scale == "full"
+        and options.data_root is None
+        and recipe.data.name != "streets"
+        and not root.is_dir()
+    ):
+        raise InputError(
+            f"There is no folder {root}. `fcnbook data prepare {recipe.data.name}` makes it; or give the folder of the "
+            "data set with --data-root."
+        )
+    if options.device is not None:
+        from fcnbook.build import find_device
+
+        find_device(options.device)
 
 
 def _run_parameters(options: argparse.Namespace, out: Path) -> dict[str, Any]:

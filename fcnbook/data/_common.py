@@ -10,6 +10,7 @@ import importlib.resources
 import io
 import json
 import os
+import shlex
 import shutil
 import sys
 import threading
@@ -58,17 +59,20 @@ class Edition(NamedTuple):
 
     title: str
     """Its name in sentences: "CamVid"."""
-    script: str
-    """What fetches or prepares it: "data_scripts/camvid.py"."""
+    name: str
+    """What the command line calls it: "camvid"."""
     holds: str
     """The folders that its data root holds: "train/ and trainannot/"."""
     num_classes: int
     code: LabelCode
 
-    @property
-    def how_to_get(self) -> str:
+    def prepare(self, root: PathLike) -> str:
+        """The command that fetches or prepares it, to be put into a sentence."""
+        return f"`fcnbook data prepare {self.name} --data-root {shlex.quote(str(root))}`"
+
+    def how_to_get(self, root: PathLike) -> str:
         """The next step where files are missing."""
-        return f"Fetch the data anew with `python {self.script}`, or correct the data root."
+        return f"Fetch the data anew with {self.prepare(root)}, or correct the data root."
 
 
 NOT_A_LABEL = 254
@@ -124,7 +128,7 @@ def require_root(root: Path, edition: Edition) -> None:
     Raises:
         InputError: it is missing, empty or a file.
     """
-    fetch = f"`python {edition.script} --dest {root}`"
+    fetch = edition.prepare(root)
     if root.is_file():
         raise InputError(f"The data root {root} is a file; give the folder that holds {edition.holds}.")
     if not root.is_dir():
@@ -192,6 +196,7 @@ def pair_by_name(
     labels: Mapping[str, Path],
     ids: Iterable[str],
     edition: Edition,
+    root: Path,
     expected: Pair,
 ) -> list[Pair]:
     """One pair for each id, in the order of the ids.
@@ -201,6 +206,7 @@ def pair_by_name(
         labels: label files by id.
         ids: the names of the split; from a list, or all names that either folder holds.
         edition: what the next step is.
+        root: the data root, for the next step.
         expected: where a file that is missing should be, for the sentence; its names may hold "*" for the id.
 
     Raises:
@@ -215,8 +221,8 @@ def pair_by_name(
         path = str(part).replace("*", name)
         if there is images:
             whose = "for its labels" if name in here else "though it is in the list"
-            raise InputError(f"There is no picture {path} {whose}{count}. {edition.how_to_get}")
-        raise InputError(f"{here[name]} has no labels {path}{count}. {edition.how_to_get}")
+            raise InputError(f"There is no picture {path} {whose}{count}. {edition.how_to_get(root)}")
+        raise InputError(f"{here[name]} has no labels {path}{count}. {edition.how_to_get(root)}")
     return [Pair(images[name], labels[name]) for name in ids]
 
 
@@ -300,7 +306,8 @@ def apply_code(raw: np.ndarray, code: LabelCode, path: Path, edition: Edition) -
         raise InputError(
             f"{path} holds the value {raw[row, column]} at row {row}, column {column}, but {edition.title} has "
             f"{edition.num_classes} classes, in the files {code.values}. "
-            f"Is it of another edition, or edited? `python {edition.script}` fetches or makes the right files."
+            f"Is it of another edition, or edited? {edition.prepare('FOLDER')}, with an empty folder, makes the right "
+            "files."
         )
     return labels
 
@@ -323,7 +330,7 @@ class SplitReport(NamedTuple):
     def __str__(self) -> str:
         """One line, and one more for each problem and note."""
         if not self.num_samples and not self.problems:
-            return f"{self.split}: not here"
+            return "\n  ".join([f"{self.split}: not here", *self.notes])
         verdict = "not as published" if self.problems else f"{self.compared} as published, all readable"
         first = f"{self.split}: {self.num_samples} pictures, {verdict}"
         return "\n  ".join([first, *self.problems, *self.notes])
@@ -368,7 +375,7 @@ def check_split(
         )
     elif published.ids_sha256 is not None and ids_sha256(names) != published.ids_sha256:
         problems.append(f"{where} has not the {published.num_samples} published names; it has {len(names)}.")
-    unreadable, counts = _read_all(pairs, read, split)
+    unreadable, counts = read_all(pairs, read, split)
     problems += unreadable
     compared = "names" if published.ids_sha256 else "number"
     if published.pixels_per_value is not None:
@@ -379,10 +386,10 @@ def check_split(
             problems.append(
                 f"The labels in {labels_at or where} are not the published ones, pixel for pixel."
             )
-    return SplitReport(split, len(pairs), _at_most(problems), notes, compared)
+    return SplitReport(split, len(pairs), at_most(problems), notes, compared)
 
 
-def _read_all(
+def read_all(
     pairs: Sequence[Pair], read: Callable[[Pair], Sample], title: str
 ) -> tuple[list[str], np.ndarray]:
     """The problems of unreadable pairs, in the order of the pairs, and (256,) int64 label pixels per value.
@@ -409,7 +416,7 @@ def _read_all(
     return [sentence for sentence in found if sentence is not None], counts
 
 
-def _at_most(problems: list[str]) -> list[str]:
+def at_most(problems: list[str]) -> list[str]:
     """The first problems, and how many more there are."""
     if len(problems) <= MOST_PROBLEMS:
         return problems
@@ -441,7 +448,7 @@ def require_pictures(reports: list[SplitReport], root: Path, edition: Edition) -
         InputError: every split is absent.
     """
     if not any(report.num_samples or report.problems for report in reports):
-        raise InputError(f"{root} holds no pictures of any split. {edition.how_to_get}")
+        raise InputError(f"{root} holds no pictures of any split. {edition.how_to_get(root)}")
     return reports
 
 

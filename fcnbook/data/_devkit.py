@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from fcnbook.data._common import PathLike, read_list, unpack_parts
+from fcnbook.data._common import Edition, PathLike, read_list, unpack_parts
 from fcnbook.download import fetch
 from fcnbook.files import InputError
 
@@ -37,14 +37,14 @@ def ids_in_list(file: Path) -> list[str]:
 
 
 def given_files(
-    source: PathLike | Sequence[PathLike] | None, known: Iterable[str], script: str
+    source: PathLike | Sequence[PathLike] | None, known: Iterable[str], edition: Edition
 ) -> dict[str, Path]:
     """The files that a user points to, by their published names; a renamed suffix is no hindrance.
 
     Args:
         source: a file, a folder that holds files, or several of them; None gives nothing.
         known: published names.
-        script: what to type, for sentences.
+        edition: what the next step is.
 
     Raises:
         InputError: a path is missing, or is or holds none of the known files.
@@ -60,7 +60,7 @@ def given_files(
         if not here and path.is_dir():
             raise InputError(
                 f"The folder {path} holds none of {', '.join(published.values())}. Unpacked folders are prepared "
-                f"where they are: `python {script} --dest {path}`."
+                f"where they are: {edition.prepare(path)}."
             )
         if not here:
             raise InputError(f"{path} is none of the files used here: {', '.join(published.values())}.")

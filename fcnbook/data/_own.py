@@ -181,6 +181,18 @@ def _by_hash(names: Iterable[str], root: Path) -> dict[str, set[str]]:
     return {"val": set(ranked[:num_val]), "train": set(ranked[num_val:])}
 
 
+def require_class_count(num_classes: int, whose: str) -> None:
+    """Raise unless masks of 8 bits can tell so many classes apart from void, 255, and from 254, which is no label.
+
+    Raises:
+        InputError: fewer than 2 or more than 254.
+    """
+    if not 2 <= num_classes <= 254:
+        raise InputError(
+            f"{whose} has {num_classes} classes; 2 to 254 can be told apart, background included. 255 is void."
+        )
+
+
 def read_classes(root: Path) -> tuple[str, ...] | None:
     """Class names of classes.txt, one a line in the order of their ids; None where there is no such file.
 

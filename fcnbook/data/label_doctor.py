@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from fcnbook.data._common import NOT_A_LABEL, Pair, lookup_table, progress
-from fcnbook.data._own import find_files, read_classes
+from fcnbook.data._own import find_files, read_classes, require_class_count
 from fcnbook.files import InputError, read_labels
 from fcnbook.labels import IGNORE_INDEX
 
@@ -49,7 +49,7 @@ class LabelReport(NamedTuple):
     class_of_value: np.ndarray
     """(256,) uint8 lookup table: class id, 255 void, 254 no label."""
     problems: tuple[str, ...]
-    """Sentences, each with file names and the next step; empty where training can start."""
+    """Sentences, each with file names and the next step; empty where the labels are in order."""
     notes: tuple[str, ...]
     """What a reader should know, though a run would not fail on it."""
     classes: tuple[str, ...] | None = None
@@ -86,7 +86,7 @@ class LabelReport(NamedTuple):
             lines.append(f"{len(found) - len(shown)} more values, each rarer than these.")
         lines += [f"Problem: {problem}" for problem in self.problems]
         lines += [f"Note: {note}" for note in self.notes]
-        return "\n".join(lines if self.problems else [*lines, "No problem found: training can start."])
+        return "\n".join(lines if self.problems else [*lines, "The labels are in order."])
 
     def _meaning(self, value: int) -> str:
         label = int(self.class_of_value[value])
@@ -122,13 +122,15 @@ def examine_labels(
 
     Args:
         source: an own folder, see `fcnbook.data.own_folder`; or pairs, as the `pairs` of a data set.
-        num_classes: K.
+        num_classes: K, 2 to 254.
         table: (256,) uint8 raw value -> class id, 255 void, 254 no label; by default values are class ids.
         classes: names for the report; of a folder those of its classes.txt by default.
 
     Raises:
-        InputError: the folder is missing or is none of pictures and masks, or there is no pair.
+        InputError: the folder is missing or is none of pictures and masks, or there is no pair; so many classes do
+            not fit into a mask.
     """
+    require_class_count(num_classes, str(source) if isinstance(source, str | os.PathLike) else "The data set")
     if isinstance(source, str | os.PathLike):
         pairs, problems = _pairs_of_folder(Path(source))
         classes = classes or read_classes(Path(source))

@@ -85,7 +85,7 @@ _FARTHEST_MM = 20_000
 
 EDITION = Edition(
     title="NYUDv2",
-    script="data_scripts/nyud.py",
+    name="nyud",
     holds="data/images/ and labels/",
     num_classes=40,
     code=LabelCode(
@@ -158,7 +158,9 @@ def find_pairs(root: Path, split: str) -> list[Pair]:
     layout = find_layout(root)
     ids = _ids(layout, split)
     expected = Pair(layout.images / "*.png", layout.labels / "*.png")
-    return pair_by_name(files_by_id(layout.images), files_by_id(layout.labels), ids, EDITION, expected)
+    return pair_by_name(
+        files_by_id(layout.images), files_by_id(layout.labels), ids, EDITION, layout.top, expected
+    )
 
 
 def find_layout(root: Path) -> Layout:
@@ -177,12 +179,12 @@ def find_layout(root: Path) -> Layout:
         return Layout(top, top / "RGB", top / "Label", top / "Depth", top / "HHA", _FLAT_CODE, True)
     if locate(root, "data/images") or any((root / name).is_file() for name in (*ARCHIVES, ORIGINAL)):
         raise InputError(
-            f"NYUDv2 in {root} is not prepared yet, or only in part. Run `python {EDITION.script} --dest {root}` once."
+            f"NYUDv2 in {root} is not prepared yet, or only in part. Run {EDITION.prepare(root)} once."
         )
     _refuse_other_editions(root)
     raise InputError(
         f"{root} holds neither data/images/ and labels/ nor RGB/ and Label/. Fetch the data with "
-        f"`python {EDITION.script} --dest {root}`, or correct the data root."
+        f"{EDITION.prepare(root)}, or correct the data root."
     )
 
 
@@ -192,7 +194,7 @@ def _refuse_other_editions(root: Path) -> None:
     Raises:
         InputError: it is the depth-estimation folder, the 13-class edition, or a tree of ESANet.
     """
-    what_to_do = f"`python {EDITION.script}` says where the files with 40 classes come from"
+    what_to_do = f"{EDITION.prepare('FOLDER')}, with an empty folder, fetches the files with 40 classes"
     if (root / "annotations" / "train").is_dir() and (root / "images" / "train").is_dir():
         raise InputError(
             f"{root} is NYU for depth estimation, as mmsegmentation has it: its annotations are depths, not classes. "
@@ -204,7 +206,7 @@ def _refuse_other_editions(root: Path) -> None:
     if (root / "train" / "labels_40").is_dir():
         raise InputError(
             f"{root} is NYUDv2 as ESANet writes it, whose depths have another unit. Prepare a folder from the "
-            f"{ORIGINAL} it was made from: `python {EDITION.script} --from {ORIGINAL} --dest data/nyud`."
+            f"{ORIGINAL} it was made from: `fcnbook data prepare nyud --from {ORIGINAL} --data-root data/nyud`."
         )
 
 
@@ -251,21 +253,22 @@ def find_other(layout: Layout, pairs: Sequence[Pair], inputs: Inputs) -> dict[st
         return {}
     folder = layout.depth if inputs == "color_depth" else layout.hha
     if not folder.is_dir():
-        why = "Depth comes with every archive that the script names."
+        why = "Depth comes with every archive."
         if inputs != "color_depth":
             why = (
                 "HHA comes ready in nyud.tar.gz and eccv14-data.tgz and is not computed here. Without it the recipes "
                 "on colour and on colour with depth can be run."
             )
         raise InputError(
-            f"There is no folder {folder}, which inputs {inputs} need. {why} See {EDITION.script}."
+            f"There is no folder {folder}, which inputs {inputs} need. {why} "
+            f"{EDITION.prepare('FOLDER')}, with an empty folder, fetches a data set with both."
         )
     files = files_by_id(folder)
     for pair in pairs:
         if pair.image.stem not in files:
             raise InputError(
                 f"{pair.image} has no {folder / pair.image.stem}.png, which inputs {inputs} need. "
-                f"{EDITION.how_to_get}"
+                f"{EDITION.how_to_get(layout.top)}"
             )
     return files
 
@@ -425,7 +428,7 @@ def prepare(source: PathLike | Sequence[PathLike] | None, root: PathLike) -> lis
         _convert_labels(top)
     shutil.rmtree(root / _DOWNLOADS, ignore_errors=True)
     remove_unpacked(root)
-    return require_intact(check(root), f"{root} is no intact NYUDv2.")
+    return require_intact(check(root), f"{root} is no intact NYUDv2. Move it away, then run again.")
 
 
 _DOWNLOADS = ".downloads"
@@ -450,7 +453,7 @@ def _gather(given: Sequence[PathLike], root: Path) -> Path | None:
         if path.is_dir() and path.resolve() != root.resolve():
             raise InputError(
                 f"{path} is a folder without {ORIGINAL}; an unpacked data set is prepared where it is: "
-                f"`python {EDITION.script} --dest {path}`."
+                f"{EDITION.prepare(path)}."
             )
         if path.suffix == ".mat":
             original = path if path.name not in _COMPANIONS else original
@@ -470,7 +473,7 @@ def _gather(given: Sequence[PathLike], root: Path) -> Path | None:
     if _made_from(root / "labels") == ORIGINAL:
         raise InputError(
             f"Preparing {root} from {ORIGINAL} was interrupted. Run it again with that file: "
-            f"`python {EDITION.script} --from {ORIGINAL} --dest {root}`."
+            f"`fcnbook data prepare nyud --from {ORIGINAL} --data-root {root}`."
         )
     lying = [root / name for name in ARCHIVES if (root / name).is_file()]
     for archive in lying or [_download(root)]:
@@ -544,7 +547,7 @@ def _convert_labels(top: Path) -> None:
             continue
         files = files_by_id(top / folder, (".mat",))
         if not files:
-            raise InputError(f"{top / folder} holds no .mat files. {EDITION.how_to_get}")
+            raise InputError(f"{top / folder} holds no .mat files. {EDITION.how_to_get(top)}")
 
         def make(name: str) -> np.ndarray:
             path = files[name]  # noqa: B023 - called before the loop goes on
@@ -587,7 +590,7 @@ def _claim(labels: Path, origin: str) -> None:
         return
     if made_from is None and labels.is_dir() and any(path.suffix != ".part" for path in labels.iterdir()):
         raise InputError(
-            f"{labels} was not made by {EDITION.script}, and its files would be replaced. Move it away."
+            f"{labels} was not made by `fcnbook data prepare nyud`, and its files would be replaced. Move it away."
         )
     for path in (labels / _CONVERTED, *labels.glob("img_*.png")):
         path.unlink(missing_ok=True)

@@ -1,13 +1,6 @@
 """A user's own pictures and masks in a folder, read as a data set.
 
-Layer 2. A mask is a PNG of the size of its picture, one class id a pixel: 0 to K-1, and 255 where no class applies.
-
-    <root>/images/*.jpg       pictures; sub-folders are fine
-    <root>/masks/*.png        masks of the same names, or labels/ or annotations/; "cat_mask.png" fits "cat.jpg"
-    <root>/classes.txt        optional: one class name a line, in the order of the ids
-
-Which pictures are for training: images/train and images/val, or train/images and val/images, or train.txt and val.txt,
-or else a fixed fifth for validation.
+Layer 2. `LAYOUT` says what such a folder holds.
 """
 
 from __future__ import annotations
@@ -17,13 +10,34 @@ from pathlib import Path
 
 import numpy as np
 
-from fcnbook.data._common import Edition, FolderDataset, LabelCode, Pair, lookup_table, require_equal_size
-from fcnbook.data._own import find_files, read_classes
+from fcnbook.data._common import (
+    Edition,
+    FolderDataset,
+    LabelCode,
+    Pair,
+    SplitReport,
+    at_most,
+    lookup_table,
+    read_all,
+    require_equal_size,
+)
+from fcnbook.data._own import SPLIT_NAMES, find_files, read_classes, require_class_count
 from fcnbook.files import InputError, read_image, read_labels
 from fcnbook.labels import IGNORE_INDEX
 from fcnbook.types import Sample
 
 PathLike = str | os.PathLike[str]
+
+LAYOUT = """\
+A mask is a PNG of the size of its picture, one class id a pixel: 0 to K-1, and 255 where no class applies.
+
+    FOLDER/images/*.jpg     pictures; sub-folders are fine
+    FOLDER/masks/*.png      masks of the same names, or labels/ or annotations/; "cat_mask.png" fits "cat.jpg"
+    FOLDER/classes.txt      optional: one class name a line, in the order of the ids
+
+Which pictures are for training: images/train and images/val, or train/images and val/images, or train.txt and
+val.txt, or else a fixed fifth for validation."""
+"""What a user sees where something is missing."""
 
 
 class OwnFolder(FolderDataset):
@@ -50,7 +64,9 @@ class OwnFolder(FolderDataset):
         num_classes = len(self.classes)
         identity = {**{label: label for label in range(num_classes)}, IGNORE_INDEX: IGNORE_INDEX}
         code = LabelCode(lookup_table(identity), f"0 to {num_classes - 1}, and 255 for void")
-        super().__init__(root, split, pairs, Edition(root.name, "", "images/ and masks/", num_classes, code))
+        super().__init__(
+            root, split, pairs, Edition(root.name, "own", "images/ and masks/", num_classes, code)
+        )
 
     def __getitem__(self, index: int) -> Sample:
         """The sample; labels 0 to K-1, void 255.
@@ -95,8 +111,7 @@ def _classes(root: Path, num_classes: int | None) -> tuple[str, ...]:
             f"{root / 'classes.txt'} names {len(names)} classes, but {num_classes} were asked for."
         )
     names = names or tuple(f"class {label}" for label in range(num_classes or 0))
-    if not 2 <= len(names) <= 254:
-        raise InputError(f"{root} has {len(names)} classes; 2 to 254 can be told apart, background included.")
+    require_class_count(len(names), str(root))
     return names
 
 
@@ -119,3 +134,17 @@ def read_pair(pair: Pair, num_classes: int) -> Sample:
             "check own --data-root FOLDER` lists what is wrong in all masks."
         )
     return Sample(image, labels, pair.image.name)
+
+
+def check(root: PathLike, num_classes: int | None = None) -> list[SplitReport]:
+    """Both splits found, and every picture and mask decoded, as training reads them."""
+    return [_check_split(root, split, num_classes) for split in SPLIT_NAMES]
+
+
+def _check_split(root: PathLike, split: str, num_classes: int | None) -> SplitReport:
+    try:
+        dataset = OwnFolder(root, split, num_classes)
+    except InputError as error:
+        return SplitReport(split, 0, [str(error)])
+    problems, _ = read_all(dataset.pairs, lambda pair: read_pair(pair, dataset.edition.num_classes), split)
+    return SplitReport(split, len(dataset), at_most(problems))

@@ -65,7 +65,6 @@ SPLITS: dict[str, dict[str, PublishedSplit]] = {
 }
 """Route -> split -> what is published."""
 
-_SCRIPT = "data_scripts/pascal_context.py"
 _NUM_CLASSES = 60
 _FCN_ORDER = np.array(class_facts("pascal_context")["fcn_order_to_this"], np.uint8)
 """(60,) class in the FCN paper's list -> class here."""
@@ -144,6 +143,7 @@ def find_pairs(root: Path, split: str) -> list[Pair]:
         masks,
         _ids(voc, split),
         EDITION,
+        voc.parent,
         Pair(voc / "JPEGImages" / "*.jpg", folder / "*.png"),
     )
 
@@ -158,7 +158,7 @@ def _voc_folder(root: Path) -> Path:
     which = f"; {other.name} has other pictures" if other is not None else ""
     raise InputError(
         f"{root} has no folder VOC2010/ with JPEGImages/{which}. Pascal Context is drawn on VOC 2010: "
-        f"`python {_SCRIPT}` fetches it, or correct the data root."
+        f"{EDITION.prepare(root)} fetches it, or correct the data root."
     )
 
 
@@ -171,7 +171,7 @@ def _mask_folder(voc: Path, split: str) -> Path:
             return voc / name
     raise InputError(
         f"{voc} has no masks in {_MASKS}/. They are made once from {JSON} or from the .mat files in trainval/: "
-        f"`python {_SCRIPT} --dest {voc.parent}`."
+        f"{EDITION.prepare(voc.parent)}."
     )
 
 
@@ -236,7 +236,7 @@ def edition(num_classes: int, storage: Storage) -> Edition:
         )
     values = "0 to 59" if storage.has_background else "0 to 58, and 255 for background"
     code = LabelCode(storage.table(num_classes), values)
-    return Edition("Pascal Context", _SCRIPT, "VOC2010/", num_classes, code)
+    return Edition("Pascal Context", "pascal_context", "VOC2010/", num_classes, code)
 
 
 EDITION = edition(60, Storage(has_background=True, fcn_order=False, compared=0))
@@ -262,7 +262,7 @@ def _storage(root: Path, split: str) -> Storage:
     if void is not None and wood is not None:
         raise InputError(
             f"{masks[void]} holds 255 and {masks[wood]} holds 59: that folder mixes masks of 59 and 60 classes. "
-            f"Move the folder away; `python {_SCRIPT} --dest {voc.parent}` makes it anew."
+            f"Move the folder away; {EDITION.prepare(voc.parent)} makes it anew."
         )
     plain = Storage(void is None, fcn_order=False, compared=0)
     in_60 = plain.table(60)
@@ -350,7 +350,11 @@ def _made_from(voc: Path) -> Route | None:
 
 
 def prepare(
-    source: PathLike | Sequence[PathLike] | None, root: PathLike, *, route: Route | None = None
+    source: PathLike | Sequence[PathLike] | None,
+    root: PathLike,
+    *,
+    route: Route | None = None,
+    num_classes: int = 60,
 ) -> list[SplitReport]:
     """Put VOC 2010 and the labels at `root`, make the masks and lists, check both splits.
 
@@ -364,6 +368,7 @@ def prepare(
         root: folder of the data set; VOCdevkit of other projects is prepared in place.
         route: the form to make the masks from; by default json if it is there or can be fetched, as the published rows
             of mmsegmentation, else mat.
+        num_classes: 60 or 59, what the reports say of background; the files are the same.
 
     Returns:
         One report a split; its notes say which form made the masks.
@@ -373,7 +378,7 @@ def prepare(
             is full.
     """
     root = Path(root)
-    given = given_files(source, (VOC_ARCHIVE.name, JSON, MAT_ARCHIVE.name), _SCRIPT)
+    given = given_files(source, (VOC_ARCHIVE.name, JSON, MAT_ARCHIVE.name), EDITION)
     if not root.is_dir() or locate(root, "VOC2010/JPEGImages") is None:
         bring(VOC_ARCHIVE, root, given)
     voc = _voc_folder(root)
@@ -387,7 +392,7 @@ def prepare(
         _make(voc, route or marked, given, root)
     for folder in {root, voc, voc.parent}:
         remove_unpacked(folder)
-    return check(root)
+    return check(root, num_classes=num_classes)
 
 
 def _has_masks(voc: Path) -> bool:

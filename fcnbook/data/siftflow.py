@@ -75,7 +75,7 @@ def _identity(num_classes: int) -> LabelCode:
 
 EDITION = Edition(
     title="SIFT Flow",
-    script="data_scripts/siftflow.py",
+    name="siftflow",
     holds="Images/, SemanticLabels/ and GeoLabels/",
     num_classes=len(_CLASSES),
     code=_identity(len(_CLASSES)),
@@ -125,14 +125,14 @@ def find_pairs(root: Path, split: str) -> list[Pair]:
     top = _top(root)
     if not (top / _CONVERTED).is_file():
         raise InputError(
-            f"The labels of SIFT Flow in {top} are not converted yet, or only in part. Run `python {EDITION.script} "
-            f"--dest {top}` once."
+            f"The labels of SIFT Flow in {top} are not converted yet, or only in part. Run "
+            f"{EDITION.prepare(top)} once."
         )
     folders = (top / "Images" / SCENES, top / "labels", top / "geometry")
     images, labels, geometry = map(files_by_id, map(_require_folder, folders))
     ids = _ids_in_list(top / f"{split}.txt")
-    pairs = pair_by_name(images, labels, ids, EDITION, Pair(folders[0] / "*.jpg", folders[1] / "*.png"))
-    pair_by_name(images, geometry, ids, EDITION, Pair(folders[0] / "*.jpg", folders[2] / "*.png"))
+    pairs = pair_by_name(images, labels, ids, EDITION, top, Pair(folders[0] / "*.jpg", folders[1] / "*.png"))
+    pair_by_name(images, geometry, ids, EDITION, top, Pair(folders[0] / "*.jpg", folders[2] / "*.png"))
     return [pair._replace(geometry=geometry[name]) for name, pair in zip(ids, pairs, strict=True)]
 
 
@@ -142,7 +142,7 @@ def _top(root: Path) -> Path:
     top = locate(root, f"Images/{SCENES}")
     if top is None:
         raise InputError(
-            f"{root} has no folder Images/{SCENES}/. Fetch the data with `python {EDITION.script} --dest {root}`, or "
+            f"{root} has no folder Images/{SCENES}/. Fetch the data with {EDITION.prepare(root)}, or "
             f"give the folder that holds {EDITION.holds}."
         )
     return top
@@ -150,9 +150,7 @@ def _top(root: Path) -> Path:
 
 def _require_folder(folder: Path) -> Path:
     if not folder.is_dir():
-        raise InputError(
-            f"There is no folder {folder}. `python {EDITION.script} --dest {folder.parent}` makes it."
-        )
+        raise InputError(f"There is no folder {folder}. {EDITION.prepare(folder.parent)} makes it.")
     return folder
 
 
@@ -229,7 +227,7 @@ def prepare(source: PathLike | Sequence[PathLike] | None, root: PathLike) -> lis
     _convert(top)
     shutil.rmtree(root / _DOWNLOADS, ignore_errors=True)
     remove_unpacked(root)
-    return require_intact(check(root), f"{top} is no intact SIFT Flow.")
+    return require_intact(check(root), f"{top} is no intact SIFT Flow. Move it away, then run again.")
 
 
 _CONVERTED = "labels/names.txt"
@@ -245,7 +243,7 @@ def _unpack(source: PathLike | Sequence[PathLike] | None, root: Path) -> None:
         if archive.is_dir() and archive.resolve() != root.resolve():
             raise InputError(
                 f"{archive} is a folder; an unpacked data set is prepared where it is: "
-                f"`python {EDITION.script} --dest {archive}`."
+                f"{EDITION.prepare(archive)}."
             )
         if not archive.is_dir():
             unpack_parts(archive, root, _PARTS)

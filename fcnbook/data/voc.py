@@ -67,7 +67,7 @@ AUG = _PUBLISHED["aug"]
 
 EDITION = Edition(
     title="PASCAL VOC",
-    script="data_scripts/voc.py",
+    name="voc12aug",
     holds="VOC2012/",
     num_classes=class_facts("voc2012")["num_classes"],
     code=LabelCode(lookup_table(class_facts("voc2012")["label_map"]), "0 to 20, and 255 for void"),
@@ -143,7 +143,7 @@ def find_pairs(root: Path, split: str) -> list[Pair]:
     for folder, part in zip(folders, parts, strict=True):
         if part:
             expected = Pair(voc / "JPEGImages" / "*.jpg", voc / folder / "*.png")
-            pairs += pair_by_name(images, _files(voc, folder), part, EDITION, expected)
+            pairs += pair_by_name(images, _files(voc, folder), part, EDITION, _data_root(voc), expected)
     return sorted(pairs, key=lambda pair: pair.image.stem)
 
 
@@ -154,7 +154,7 @@ def _voc_folder(root: Path) -> Path:
     if voc is None:
         other = locate(root, "JPEGImages", _SETS.as_posix())
         which = f"; {other.name} has other splits" if other is not None else ""
-        raise InputError(f"{root} has no folder VOC2012/ with JPEGImages/{which}. {EDITION.how_to_get}")
+        raise InputError(f"{root} has no folder VOC2012/ with JPEGImages/{which}. {EDITION.how_to_get(root)}")
     return voc
 
 
@@ -175,7 +175,7 @@ def _data_root(voc: Path) -> Path:
 
 
 def _how_to_prepare(voc: Path) -> str:
-    return f"`python {EDITION.script} --dest {_data_root(voc)}`"
+    return EDITION.prepare(_data_root(voc))
 
 
 def _files(voc: Path, folder: str) -> dict[str, Path]:
@@ -291,9 +291,12 @@ def check(root: PathLike, splits: Sequence[str] = tuple(SPLITS)) -> list[SplitRe
 def _check_split(root: Path, voc: Path, split: str) -> SplitReport:
     needs_sbd = split in ("trainaug", "sbd_train")
     if needs_sbd and not (voc / _AUG_FOLDER).is_dir():
-        return SplitReport(split, 0, [])
+        note = f"{split} needs the masks of SBD; {_how_to_prepare(voc)} makes them."
+        return SplitReport(split, 0, [], (note,))
     if split == "sbd_train" and not (voc / _SETS / "sbd_train.txt").is_file() and _sbd_folder(voc) is None:
-        note = f"{split} needs SBD's own lists: {_how_to_prepare(voc)} with --from benchmark.tgz."
+        note = (
+            f"{split} needs SBD's own lists: {_how_to_prepare(voc)}, with --from benchmark.tgz, writes them."
+        )
         return SplitReport(split, 0, [], (note,))
     report = check_split(
         split,
@@ -331,7 +334,7 @@ def prepare(source: PathLike | Sequence[PathLike] | None, root: PathLike) -> lis
             the disk is full.
     """
     root = Path(root)
-    given = given_files(source, (VOC_ARCHIVE.name, SBD_ARCHIVE.name), EDITION.script)
+    given = given_files(source, (VOC_ARCHIVE.name, SBD_ARCHIVE.name), EDITION)
     if root.name not in OTHER_YEARS and _find_voc(root) is None:
         bring(VOC_ARCHIVE, root, given)
     voc = _voc_folder(root)

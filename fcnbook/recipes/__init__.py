@@ -32,7 +32,8 @@ def find_recipe(name: str) -> Recipe:
     name = ALIASES.get(name, name)
     if name in RECIPES:
         return RECIPES[name]
-    nearest = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.3)
+    nearest = [known for known in RECIPES if known.startswith(name)][:3]
+    nearest = nearest or difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.3)
     hint = f" Nearest: {', '.join(nearest)}." if nearest else ""
     raise KeyError(f'There is no recipe "{name}".{hint} `fcnbook list` shows all {len(RECIPES)}.')
 

@@ -65,7 +65,7 @@ def scaled(recipe: Recipe, scale: Scale, data_root: str | Path | None = None) ->
         recipe,
         model=_narrow(recipe.model),
         data=_streets(recipe.data) if on_streets else recipe.data,
-        augment=_tiny_augment(size, on_streets),
+        augment=_tiny_augment(size, on_streets, is_color=recipe.data.inputs == "color"),
         optim=OptimSpec(name="adamw", lr=4e-3, weight_decay=0.01),
         schedule=ScheduleSpec(
             num_steps=_TINY_STEPS if scale == "tiny" else _SMOKE_STEPS,
@@ -108,7 +108,7 @@ def with_num_steps(recipe: Recipe, num_steps: int) -> Recipe:
     )
 
 
-def _tiny_augment(size: Size, on_streets: bool) -> AugmentSpec:
+def _tiny_augment(size: Size, on_streets: bool, is_color: bool) -> AugmentSpec:
     if on_streets:
         # The scenes are endless and exact at this size; scaling would only blur the thin classes.
         return AugmentSpec(
@@ -119,7 +119,7 @@ def _tiny_augment(size: Size, on_streets: bool) -> AugmentSpec:
         crop_size=size,
         ratio_range=(0.75, 1.5),
         max_class_share=None,
-        photometric="brightness",
+        photometric="brightness" if is_color else None,  # a brighter depth would be another depth
     )
 
 

@@ -144,7 +144,7 @@ class TestBadInput:
                 use()
 
     def test_an_archive_that_is_not_unpacked(self, tmp_path, root):
-        with pytest.raises(InputError, match=rf"{TOP}\.zip is not unpacked yet\. Run .*--dest"):
+        with pytest.raises(InputError, match=rf"{TOP}\.zip is not unpacked yet\. Run .*--data-root"):
             ADE20K(zipped(tmp_path, root).parent, "train")
 
     def test_another_data_set(self, tmp_path):

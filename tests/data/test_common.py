@@ -35,7 +35,7 @@ from fcnbook.files import InputError
 
 EDITION = Edition(
     title="Toy",
-    script="data_scripts/toy.py",
+    name="toy",
     holds="images/",
     num_classes=2,
     code=LabelCode(lookup_table({"-1": 255, "0": 255, "1": 0, "2": 1}), "1 to 2, and 0 for void"),
@@ -52,6 +52,9 @@ def pairs(tmp_path):
 
 
 class TestFacts:
+    def test_the_command_in_a_sentence_can_be_pasted_into_a_shell(self):
+        assert EDITION.prepare("/my data/toy") == "`fcnbook data prepare toy --data-root '/my data/toy'`"
+
     def test_a_table_holds_what_the_map_names_and_nothing_else(self):
         table = EDITION.code.table
         assert table[:4].tolist() == [255, 0, 1, 254]
@@ -112,21 +115,21 @@ class TestFind:
         with pytest.raises(InputError, match=r"There is no list .*train\.txt"):
             read_list(tmp_path / "train.txt")
 
-    def test_missing_partners_are_counted_and_never_shift_the_others(self, pairs):
+    def test_missing_partners_are_counted_and_never_shift_the_others(self, pairs, tmp_path):
         images = {pair.image.stem: pair.image for pair in pairs}
         labels = {pair.image.stem: pair.labels for pair in pairs}
         expected = Pair(pairs[0].image.with_name("*.jpg"), pairs[0].labels.with_name("*.png"))
-        assert pair_by_name(images, labels, "ca", EDITION, expected) == [pairs[2], pairs[0]]
+        assert pair_by_name(images, labels, "ca", EDITION, tmp_path, expected) == [pairs[2], pairs[0]]
         without = {"c": labels["c"]}
         with pytest.raises(
             InputError,
-            match=r"images/a\.jpg has no labels .*labels/a\.png \(2 of 3 are missing\)\. .*toy\.py",
+            match=r"images/a\.jpg has no labels .*labels/a\.png \(2 of 3 are missing\)\. .*fcnbook data prepare toy",
         ):
-            pair_by_name(images, without, "abc", EDITION, expected)
+            pair_by_name(images, without, "abc", EDITION, tmp_path, expected)
         with pytest.raises(InputError, match=r"no picture .*images/b\.jpg for its labels\."):
-            pair_by_name({"a": images["a"]}, labels, "ab", EDITION, expected)
+            pair_by_name({"a": images["a"]}, labels, "ab", EDITION, tmp_path, expected)
         with pytest.raises(InputError, match=r"no picture .*images/z\.jpg though it is in the list"):
-            pair_by_name(images, labels, "az", EDITION, expected)
+            pair_by_name(images, labels, "az", EDITION, tmp_path, expected)
 
 
 class TestRead:
@@ -154,13 +157,14 @@ class TestRead:
         with pytest.raises(
             InputError,
             match=r"labels/a\.png holds the value 3 at row 3, column 7, but Toy has 2 classes, in the files 1 to 2, "
-            r"and 0 for void.*data_scripts/toy\.py",
+            r"and 0 for void.*fcnbook data prepare toy",
         ):
             read_pair(pairs[0], EDITION)
 
-    def test_labels_of_another_size(self, pairs):
-        gray(pairs[0].labels, stripes([1], h=12))
-        with pytest.raises(InputError, match=r"labels/a\.png is 12x32 .*images/a\.jpg is 24x32"):
+    @pytest.mark.parametrize(("height", "width"), [(12, 32), (24, 16)])
+    def test_labels_of_another_size(self, pairs, height, width):
+        gray(pairs[0].labels, stripes([1], h=height, w=width))
+        with pytest.raises(InputError, match=rf"labels/a\.png is {height}x{width} .*images/a\.jpg is 24x32"):
             read_pair(pairs[0], EDITION)
 
 

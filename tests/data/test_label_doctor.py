@@ -58,7 +58,13 @@ class TestHealthy:
         assert text[0] == "4 masks read, 3 classes, 25.0% of the pixels void"
         assert text[3].split() == ["1", "768", "25.00%", "4", "class", "1", "road"]
         assert text[5].split() == ["255", "768", "25.00%", "4", "void"]
-        assert text[-1] == "No problem found: training can start."
+        assert text[-1] == "The labels are in order."
+
+    @pytest.mark.parametrize("num_classes", [1, 255, 300])
+    def test_numbers_of_classes_that_no_mask_can_hold(self, tmp_path, num_classes):
+        make(tmp_path, stripes([0, 1, 2, 255]))
+        with pytest.raises(InputError, match=rf"has {num_classes} classes; 2 to 254 .* 255 is void"):
+            examine_labels(tmp_path, num_classes)
 
     def test_a_healthy_report_means_that_every_sample_can_be_read(self, tmp_path):
         make(tmp_path, stripes([0, 1, 2, 255]))
@@ -279,7 +285,7 @@ class TestProblems:
         text = str(examine_labels(make(tmp_path, stripes([0, 9])), 2))
         assert "NO CLASS" in text
         assert "Problem: Values that are no class (9)" in text
-        assert "training can start" not in text
+        assert "in order" not in text
 
 
 class TestNotes:

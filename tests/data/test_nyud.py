@@ -114,6 +114,13 @@ class TestPackageOfTheAuthors:
         found = np.unique(image[..., 3])
         assert found == pytest.approx([6.551080, 7.313220, 9.210240], abs=1e-5)  # ln 700, ln 1500, ln 9999
 
+    @pytest.mark.parametrize(("inputs", "folder"), [("color_depth", "depth"), ("hha", "hha")])
+    def test_depth_and_hha_are_among_the_files_that_a_cache_watches(self, root, inputs, folder):
+        name = "img_5003.png"
+        colour = [root / "data/images" / name, root / "labels" / name]
+        assert NYUD(root, "train").files(0) == colour
+        assert NYUD(root, "train", inputs).files(0) == [*colour, root / "data" / folder / name]
+
     def test_ground_truth_of_gupta_has_894_raw_labels(self, unpacked):
         """Raw 21 is wall, 11 floor, 3 cabinet, as the original data set names them."""
         shutil.rmtree(unpacked / "segmentation")
@@ -177,7 +184,7 @@ class TestPrepare:
 
     def test_a_folder_as_source_is_prepared_in_place(self, unpacked, tmp_path):
         with pytest.raises(
-            InputError, match=r"is prepared where it is: `python data_scripts/nyud\.py --dest"
+            InputError, match=r"is prepared where it is: `fcnbook data prepare nyud --data-root"
         ):
             prepare(unpacked, tmp_path / "new")
 
@@ -337,7 +344,7 @@ class TestBadInput:
     """Each a sentence that names the file and the next step."""
 
     def test_not_converted_yet(self, unpacked):
-        with pytest.raises(InputError, match=r"not prepared yet.* --dest .*nyud` once"):
+        with pytest.raises(InputError, match=r"not prepared yet.* --data-root .*nyud` once"):
             NYUD(unpacked, "train")
 
     def test_half_a_conversion_is_not_read(self, root):
@@ -381,6 +388,13 @@ class TestBadInput:
             InputError, match=r"has pictures but no labels.*nyud\.tar\.gz and data\.tgz hold them"
         ):
             prepare(None, unpacked)
+
+    def test_an_altered_picture_is_named_with_what_to_do(self, root):
+        (root / "data" / "images" / "img_5003.png").write_bytes(b"")
+        with pytest.raises(
+            InputError, match=r"no intact NYUDv2\. Move it away, then run again\.\n.*img_5003"
+        ):
+            prepare(None, root)
 
     def test_a_number_beyond_40(self, unpacked):
         mat(unpacked / "segmentation" / "img_5010.mat", segmentation=np.full((H, W), 41.0))

@@ -3,7 +3,7 @@ import pytest
 from fake_trees import H, W, gray, lines, picture, stripes
 from PIL import Image
 
-from fcnbook.data.own_folder import OwnFolder, find_pairs
+from fcnbook.data.own_folder import OwnFolder, check, find_pairs
 from fcnbook.files import InputError
 
 NAMES = ["apple", "beach", "cat", "dog", "egg"]
@@ -208,3 +208,26 @@ class TestBadInput:
         Image.fromarray(np.zeros((H, W), np.uint8)).save(dataset.pairs[0].labels, format="JPEG")
         with pytest.raises(InputError, match="is a JPEG, which alters values"):
             dataset[0]
+
+
+class TestCheck:
+    def test_both_splits_of_an_intact_folder(self, tmp_path):
+        make(tmp_path)
+        train, val = check(tmp_path, 3)
+        assert (train.split, val.split) == ("train", "val")
+        assert train.num_samples + val.num_samples == 5
+        assert train.problems == val.problems == []
+
+    def test_a_picture_cut_short_is_found_though_its_header_is_whole(self, tmp_path):
+        make(tmp_path)
+        file = find_pairs(tmp_path, "val")[0].image
+        file.write_bytes(file.read_bytes()[:-40])
+        train, val = check(tmp_path, 3)
+        assert not train.problems
+        assert len(val.problems) == 1 and str(file) in val.problems[0]
+
+    def test_a_split_that_is_not_there_is_a_problem(self, tmp_path):
+        make(tmp_path, "images/train", "masks/train")
+        train, val = check(tmp_path, 3)
+        assert (train.num_samples, train.problems) == (5, [])
+        assert "has folders for train, but none for val" in val.problems[0]

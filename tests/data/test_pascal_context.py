@@ -174,6 +174,9 @@ class TestStorage:
         assert "Class order: taken to be alphabetical; there are no masks of VOC" in str(
             check(every_class)[0]
         )
+        for name in (NAMES["train"][0], NAMES["val"][0]):  # masks of nothing tell no order either
+            paletted(every_class / f"VOC2010/SegmentationClass/{name}.png", np.zeros_like(self.drawn))
+        assert "taken to be alphabetical" in str(check(every_class)[0])
         self.draw(every_class)
         report = str(check(every_class)[0])
         assert (
@@ -294,7 +297,7 @@ class TestBadInput:
     def test_masks_were_not_made_yet(self, devkit):
         with pytest.raises(
             InputError,
-            match=r"no masks in SegmentationClassContext/\. They are made once .*--dest .*VOCdevkit`",
+            match=r"no masks in SegmentationClassContext/\. They are made once .*--data-root .*VOCdevkit`",
         ):
             PascalContext(devkit, "train")
         with pytest.raises(InputError, match="no masks"):

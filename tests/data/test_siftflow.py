@@ -125,7 +125,7 @@ def test_an_empty_place_asks_the_network(tmp_path):
 
 def test_a_folder_as_source_is_prepared_in_place(unpacked, tmp_path):
     with pytest.raises(
-        InputError, match=r"is prepared where it is: `python data_scripts/siftflow\.py --dest"
+        InputError, match=r"is prepared where it is: `fcnbook data prepare siftflow --data-root"
     ):
         prepare(unpacked, tmp_path / "new")
 
@@ -168,7 +168,7 @@ class TestBadInput:
     """Each a sentence that names the file and the next step."""
 
     def test_not_converted_yet(self, unpacked):
-        with pytest.raises(InputError, match=r"not converted yet.* --dest .*siftflow` once"):
+        with pytest.raises(InputError, match=r"not converted yet.* --data-root .*siftflow` once"):
             SiftFlow(unpacked, "trainval")
 
     def test_half_a_conversion_is_not_read(self, root):
@@ -251,6 +251,13 @@ class TestCheck:
     def test_a_missing_picture_is_a_problem(self, root):
         lines(root / "test.txt", NAMES["test"][:1])
         assert "has not the 2 published names; it has 1" in str(check(root)[1])
+
+    def test_what_prepare_cannot_mend_is_to_be_moved_away(self, root):
+        lines(root / "test.txt", NAMES["test"][:1])
+        with pytest.raises(
+            InputError, match=r"no intact SIFT Flow\. Move it away, then run again\.\n.*it has 1"
+        ):
+            prepare(None, root)
 
     def test_the_facts_are_those_of_the_paper(self):
         assert {split: facts.num_samples for split, facts in SPLITS.items()} == {

@@ -137,6 +137,7 @@ class TestRead:
         assert ids_sha256(ids) == "4ca991bd72c251fd2485eaa9e29536502ea3800d1b1c17c151fd6a04bcfbc2cc"
         assert voc.SPLITS["trainaug"].num_samples == 10582
         assert voc.AUG.num_samples == 9118
+        assert (voc.SPLITS["sbd_train"].num_samples, voc.SPLITS["seg11valid"].num_samples) == (8498, 736)
 
 
 class TestConvert:
@@ -156,7 +157,12 @@ class TestConvert:
                 lambda path: sbd_mat(path, np.full((2, 3), 21, np.uint8)),
                 "holds the value 21 at row 0, column 0",
             ),
+            (
+                lambda path: mat(path, GTcls=np.zeros((1, 2), [("Segmentation", object)])),
+                r"holds no GTcls\.Segmentation",
+            ),
             (lambda path: sbd_mat(path, np.full((2, 3), 300, np.uint16)), "is no picture of class ids"),
+            (lambda path: sbd_mat(path, np.full((2, 3), -1, np.int16)), "is no picture of class ids"),
             (lambda path: path.write_bytes(b"MATLAB 5.0 MAT-file" * 3), r"a\.mat is damaged"),
             (lambda path: None, r"There is no file .*a\.mat"),
         ],
@@ -195,7 +201,7 @@ class TestBadInput:
         with pytest.raises(
             InputError,
             match=r"no folder SegmentationClassAug/\. SBD's masks are converted once: "
-            r"`python data_scripts/voc\.py --dest .*VOCdevkit`",
+            r"`fcnbook data prepare voc12aug --data-root .*VOCdevkit`",
         ):
             VOC(devkit, "trainaug")
 
@@ -213,6 +219,9 @@ class TestBadInput:
                 VOC(root, "val")
         with pytest.raises(InputError, match="VOC2010 has other splits"):
             prepare(None, ready / "VOC2010")
+        (ready / "VOC2010").rename(ready / "VOC2011")
+        with pytest.raises(InputError, match="VOC2011 has other splits"):
+            prepare(None, ready / "VOC2011")
 
     def test_a_list_that_leaks_the_validation_pictures(self, ready):
         """All of SBD without removing VOC's val."""
@@ -271,10 +280,27 @@ class TestCheck:
             "seg11valid: 1 pictures, names as published, all readable",
         ]
 
-    def test_voc_without_sbd_is_no_problem(self, devkit):
+    def test_voc_without_sbd_is_no_problem_and_the_next_step_is_said(self, devkit):
         shutil.rmtree(devkit / "VOCaug")
         reports = check(devkit, VOC12AUG)
         assert [(report.num_samples, report.problems) for report in reports] == [(2, []), (0, []), (2, [])]
+        assert str(reports[1]) == (
+            "trainaug: not here\n  trainaug needs the masks of SBD; `fcnbook data prepare voc12aug --data-root "
+            f"{devkit}` makes them."
+        )
+
+    def test_the_lists_of_sbd_that_another_project_left_out(self, ready):
+        """Its masks suffice for voc12aug, not for voc11; SBD's archive brings the lists."""
+        source = archives(ready, ready.parent / "archives")
+        shutil.rmtree(ready / "VOCaug")
+        for part in ("train", "val"):
+            (ready / SETS / f"sbd_{part}.txt").unlink()
+        report = {report.split: report for report in check(ready)}["sbd_train"]
+        assert f"`fcnbook data prepare voc12aug --data-root {ready}`, with --from benchmark.tgz" in str(
+            report
+        )
+        reports = prepare(source / "benchmark.tgz", ready)
+        assert {report.split: report.num_samples for report in reports}["sbd_train"] == 3
 
     def test_lists_that_are_mistaken_for_trainaug_are_called_by_their_names(self, ready, monkeypatch):
         monkeypatch.setitem(voc.OTHER_LISTS, 3, voc.OTHER_LISTS[5623])
@@ -391,7 +417,10 @@ class TestPrepare:
         ("source", "sentence"),
         [
             ("nowhere", r"no file or folder .*nowhere"),
-            ("VOCdevkit", r"holds none of VOCtrainval_11-May-2012\.tar, benchmark\.tgz.*--dest .*VOCdevkit"),
+            (
+                "VOCdevkit",
+                r"holds none of VOCtrainval_11-May-2012\.tar, benchmark\.tgz.*--data-root .*VOCdevkit",
+            ),
             ("VOCdevkit/VOCaug/dataset/val.txt", r"val\.txt is none of the files used here"),
         ],
     )
