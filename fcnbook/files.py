@@ -36,7 +36,7 @@ def read_image(path: PathLike) -> np.ndarray:
     import numpy as np
     from PIL import ImageOps
 
-    plain = _plain_png(path)
+    plain = _plain_png(path, _RGB_8_BITS)
     if plain is not None:
         return plain
     picture = _decoded(path)
@@ -52,7 +52,7 @@ def read_image(path: PathLike) -> np.ndarray:
 
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_RGB_8_BITS = b"\x08\x02"
+_RGB_8_BITS, _GREY_8_BITS = b"\x08\x02", b"\x08\x00"
 """Bit depth and colour type, at byte 24 of a PNG."""
 
 
@@ -60,8 +60,8 @@ _ORIENTATION = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 """Where a PNG may say that it is to be turned: its own chunk, ImageMagick's, and XMP."""
 
 
-def _plain_png(path: PathLike) -> np.ndarray | None:
-    """The picture, if it is an undamaged PNG of 8-bit RGB that is upright; OpenCV takes two thirds of the time."""
+def _plain_png(path: PathLike, kind: bytes) -> np.ndarray | None:
+    """The pixels, if it is an undamaged PNG of that kind that is upright; OpenCV takes two thirds of the time."""
     import cv2
     import numpy as np
 
@@ -70,10 +70,11 @@ def _plain_png(path: PathLike) -> np.ndarray | None:
             data = file.read()
     except OSError:
         return None  # `_decoded` says why
-    if data[:8] != _PNG_SIGNATURE or data[24:26] != _RGB_8_BITS or any(key in data for key in _ORIENTATION):
+    if data[:8] != _PNG_SIGNATURE or data[24:26] != kind or any(key in data for key in _ORIENTATION):
         return None
-    picture: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return picture
+    how = cv2.IMREAD_COLOR_RGB if kind == _RGB_8_BITS else cv2.IMREAD_UNCHANGED
+    pixels: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+    return pixels
 
 
 def read_labels(path: PathLike) -> np.ndarray:
@@ -85,6 +86,9 @@ def read_labels(path: PathLike) -> np.ndarray:
     """
     import numpy as np
 
+    plain = _plain_png(path, _GREY_8_BITS)
+    if plain is not None and plain.ndim == 2:  # more with a transparent value, which Pillow leaves out
+        return plain
     labels = _decoded(path)
     if labels.format in ("JPEG", "MPO"):
         raise InputError(

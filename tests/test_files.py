@@ -129,6 +129,14 @@ class TestReadLabels:
     def test_greyscale(self, tmp_path):
         np.testing.assert_array_equal(read_labels(save(tmp_path / "a.png", self.values)), self.values)
 
+    @pytest.mark.parametrize("options", [{}, {"transparency": 3}, {"compress_level": 0}])
+    def test_greyscale_is_read_as_pillow_reads_it(self, tmp_path, options):
+        values = np.random.default_rng(0).integers(0, 256, (31, 17), dtype=np.uint8)
+        path = save(tmp_path / "a.png", values, **options)
+        labels = read_labels(path)
+        np.testing.assert_array_equal(labels, values)
+        assert labels.dtype == np.uint8 and labels.flags.writeable
+
     def test_palette_gives_indices_not_colours(self, tmp_path):
         labels = Image.new("P", (3, 2))
         labels.putpalette([(i * 7 + 3) % 256 for i in range(768)])
