@@ -83,4 +83,10 @@ def _published_label_sets() -> dict[str, LabelSet]:
     }
 
 
+UNSCORED: dict[tuple[str, str], tuple[int, ...]] = {("siftflow", "test"): (8, 10, 15)}
+"""Data set and split -> classes that do not occur in it and are left out of its means: cow, desert, moon.
+
+Predicting one of them would else count as a class of IoU 0. Source: the reference Caffe repository of the FCN paper.
+"""
+
 LABELS: dict[str, LabelSet] = {"streets": STREETS, "camvid": CAMVID, **_published_label_sets()}

@@ -5,6 +5,7 @@ Layer 1. Taught in notebook 01. A score is taken once, from the summed matrix of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -114,7 +115,7 @@ class Scores:
     """Share of the pixels of the class that are right; nan for a class that is not in the labels."""
 
 
-def compute_scores(matrix: Tensor) -> Scores:
+def compute_scores(matrix: Tensor, left_out: Sequence[int] = ()) -> Scores:
     """The four scores of the FCN paper, and IoU and accuracy of each class.
 
     Dialects differ in absent classes. Here, as in mmsegmentation: a class that is neither in the labels nor
@@ -123,6 +124,7 @@ def compute_scores(matrix: Tensor) -> Scores:
 
     Args:
         matrix: (K, K) pixel counts, true class (row) against predicted class (column).
+        left_out: classes that the protocol leaves out of the means, see `fcnbook.labels.UNSCORED`.
 
     Raises:
         ValueError: the matrix is not square.
@@ -135,6 +137,7 @@ def compute_scores(matrix: Tensor) -> Scores:
     right, labelled, predicted = counts.diag(), counts.sum(1), counts.sum(0)
     iou = right / (labelled + predicted - right)  # 0/0 = nan: absent from both
     accuracy = right / labelled
+    iou[list(left_out)] = accuracy[list(left_out)] = torch.nan
     present = labelled > 0
     total = labelled.sum()
     return Scores(

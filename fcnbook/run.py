@@ -38,7 +38,7 @@ from fcnbook.data._common import published_splits
 from fcnbook.draw import colorize, contact_sheet, grid, png_bytes
 from fcnbook.evaluate import evaluate
 from fcnbook.files import InputError, write_atomic, write_json
-from fcnbook.labels import CLASSES_ENTRY, LABELS
+from fcnbook.labels import CLASSES_ENTRY, LABELS, UNSCORED
 from fcnbook.metrics import Scores, compute_scores
 from fcnbook.published import judge_scores, rows_of
 from fcnbook.recipe import (
@@ -341,7 +341,7 @@ class _Run:
 
         matrix = evaluate(self.model, self.val_set, self.recipe, device=self.device, on_sample=keep)
         self._draw_predictions(drawn)
-        return compute_scores(matrix)
+        return compute_scores(matrix, self._unscored())
 
     def _validate(self, step: int) -> Scores:
         started = time.perf_counter()
@@ -370,7 +370,12 @@ class _Run:
     def _score_ms_flip(self) -> Scores:
         protocol = dataclasses.replace(self.recipe.evaluation, scales=MS_FLIP_SCALES, flip=True)
         recipe = dataclasses.replace(self.recipe, evaluation=protocol)
-        return compute_scores(evaluate(self.model, self.val_set, recipe, device=self.device))
+        return compute_scores(
+            evaluate(self.model, self.val_set, recipe, device=self.device), self._unscored()
+        )
+
+    def _unscored(self) -> tuple[int, ...]:
+        return UNSCORED.get((self.recipe.data.name, self.recipe.data.val_split), ())
 
     def _report(self, scores: Scores, ms_flip: Scores | None) -> RunReport:
         recipe, cost = self.recipe, count_cost(self.recipe)
@@ -390,7 +395,7 @@ class _Run:
             fwiou=scores.fwiou,
             iou_per_class=[_none_if_nan(iou) for iou in scores.iou_per_class],
             classes=list(self.label_set.classes),
-            protocol=recipe.evaluation.protocol() + self._which_weights(),
+            protocol=recipe.evaluation.protocol() + self._what_else(),
             num_steps=recipe.schedule.num_steps,
             seconds=trains[-1]["seconds"],
             images_per_second=round(float(np.median([event["images_per_second"] for event in trains])), 2),
@@ -428,7 +433,10 @@ class _Run:
                     return f"{len(dataset):,} of the {published[split].num_samples:,} pictures of {split} are there"
         return ""
 
-    def _which_weights(self) -> str:
+    def _what_else(self) -> str:
+        if self._unscored():
+            names = ", ".join(self.label_set.classes[k] for k in self._unscored())
+            return f", without {names}, which the split does not hold"
         if self.recipe.schedule.keep == "last":
             return ""
         return f", weights of step {self.best_step}, the best of all validations on the evaluation set"

@@ -26,7 +26,7 @@ from fcnbook.cost import Cost, count_cost, read_cost
 from fcnbook.data._common import published_splits
 from fcnbook.evaluate import evaluate
 from fcnbook.files import InputError, write_error, write_json
-from fcnbook.labels import LABELS
+from fcnbook.labels import LABELS, UNSCORED
 from fcnbook.metrics import Scores, compute_scores
 from fcnbook.published import PUBLISHED, Measured, PublishedRow, Verdict, row_verdicts, rows_of
 from fcnbook.recipe import MS_FLIP_SCALES, DataSpec, EvalSpec, Recipe, recipe_hash
@@ -342,7 +342,9 @@ class _Verification:
             )
         finally:
             hook.remove()
-        seconds, scores = time.perf_counter() - started, compute_scores(matrix)
+        data = self.recipe.data
+        seconds = time.perf_counter() - started
+        scores = compute_scores(matrix, UNSCORED.get((data.name, data.val_split), ()))
         self.say(
             f"{title}  mIoU {_percent(scores.miou)} on {_pictures(self.pictures)} after {_clock(seconds)}"
         )

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from fcnbook.labels import LABELS, UNSCORED
 from fcnbook.metrics import compute_scores, confusion_matrix
 
 INTEGER_TYPES = [torch.uint8, torch.int16, torch.int32, torch.int64]
@@ -125,6 +126,21 @@ def test_class_predicted_without_being_there_counts_as_zero_iou():
     assert scores.miou == pytest.approx(0.375)
     assert math.isnan(scores.acc_per_class[1]) and scores.macc == 0.75
     assert scores.fwiou == 0.75
+
+
+def test_a_class_that_the_protocol_leaves_out_costs_nothing_when_it_is_predicted():
+    """Two classes half right, one that is only predicted: without it the mean is over two, with it over three."""
+    matrix = torch.tensor([[2, 0, 2], [0, 2, 2], [0, 0, 0]])
+    assert compute_scores(matrix).miou == pytest.approx(1 / 3)
+    scores = compute_scores(matrix, left_out=[2])
+    assert scores.miou == pytest.approx(1 / 2)
+    assert math.isnan(scores.iou_per_class[2])
+    assert (scores.aacc, scores.fwiou) == (pytest.approx(0.5), pytest.approx(0.5))
+
+
+def test_sift_flow_leaves_out_what_its_test_split_does_not_hold():
+    names = [LABELS["siftflow"].classes[k] for k in UNSCORED["siftflow", "test"]]
+    assert names == ["cow", "desert", "moon"]
 
 
 def test_nothing_but_void_has_nan_scores():

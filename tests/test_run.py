@@ -334,3 +334,13 @@ def test_a_run_on_a_part_of_the_pictures_gets_no_verdict(judged, tmp_path, monke
 def test_a_small_run_of_a_published_recipe_names_its_row(judged, tmp_path):
     report = run(dataclasses.replace(judged, scale="smoke", base=judged.name), tmp_path, execution=EVERY_STEP)
     assert (report.row, report.verdict) == (None, "no verdict: row 000-01 is judged at full scale only")
+
+
+def test_classes_that_the_split_does_not_hold_are_left_out_and_named(tmp_path, monkeypatch):
+    recipe = small(2)
+    whole = run(recipe, tmp_path / "whole", execution=EVERY_STEP)
+    monkeypatch.setitem(run_module.UNSCORED, ("streets", "val"), (0,))
+    without = run(recipe, tmp_path / "without", execution=EVERY_STEP)
+    assert without.protocol == f"{whole.protocol}, without sky, which the split does not hold"
+    assert without.iou_per_class[0] is None and whole.iou_per_class[0] is not None
+    assert without.iou_per_class[1:] == whole.iou_per_class[1:]

@@ -18,6 +18,7 @@ from fcnbook.cli import main
 from fcnbook.cost import count_cost
 from fcnbook.evaluate import evaluate
 from fcnbook.files import InputError
+from fcnbook.labels import UNSCORED
 from fcnbook.metrics import compute_scores
 from fcnbook.published import PUBLISHED
 from fcnbook.recipe import EvalSpec
@@ -182,6 +183,13 @@ class TestScore:
         assert (report.pictures, report.verdicts) == (2, [])
         assert report.verdict == ("no verdict: only the first 2 of 4 pictures were scored, as the limit asks")
         assert verify(KEY, limit=4, say=silent).partial == ""
+
+    def test_classes_that_the_split_does_not_hold_are_left_out(self, row, trained, monkeypatch):
+        monkeypatch.setitem(UNSCORED, (RECIPE.data.name, "val"), (3,))
+        matrix = evaluate(trained, build_dataset(RECIPE, "val"), RECIPE)
+        report = verify(KEY, say=silent)
+        assert report.miou == round(compute_scores(matrix, left_out=[3]).miou, 6)
+        assert report.iou_per_class[3] is None and report.miou != round(compute_scores(matrix).miou, 6)
 
     def test_weights_of_ones_own_and_a_recipe_without_a_row(self, row, by_hand, monkeypatch, server):
         # Not deleted: the key would come back at the end of the table.
