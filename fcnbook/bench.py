@@ -24,13 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from fcnbook.build import build_dataset, build_optimizer, build_segmenter, find_device
-from fcnbook.cost import PROFILED, cost_size, count_cost, pictures_a_gpu
+from fcnbook.cost import cost_size, count_cost, pictures_a_gpu
 from fcnbook.files import InputError, write_error, write_json
 from fcnbook.inference import argmax_classes, evaluation_mode, segment_together
 from fcnbook.layers import resize
-from fcnbook.published import PUBLISHED, Measured, PublishedRow, row_verdicts, rows_of
+from fcnbook.published import Measured, PublishedRow, row_verdicts
 from fcnbook.recipe import EvalSpec, Recipe, Size, fitted_size, recipe_hash
-from fcnbook.recipes import find_recipe
+from fcnbook.recipes import find_network
 from fcnbook.report import git_commit, hardware_name, software_versions
 from fcnbook.segmenter import Segmenter
 from fcnbook.train import train
@@ -96,7 +96,7 @@ class BenchReport:
     flops: int
     """2 per multiply-add of one forward pass."""
     published_flops: int
-    """By the rule of pytorch-auto-drive's table, see `fcnbook.cost.published_flops`."""
+    """By the rule of pytorch-auto-drive's table, see `fcnbook.cost.Cost`."""
     remarks: list[str]
     """What else keeps these figures from being those of the table."""
     note: str
@@ -184,22 +184,6 @@ def bench(
     write_json(folder / "result.json", dataclasses.asdict(report))
     say(f"result in {folder / 'result.json'}")
     return report
-
-
-def find_network(name: str) -> tuple[PublishedRow | None, Recipe]:
-    """The published row, None where there is none, and the recipe of a key or of a recipe's name.
-
-    Raises:
-        InputError: there is no row or recipe of that name.
-    """
-    row = PUBLISHED.get(name)
-    try:
-        recipe = find_recipe(name if row is None else row.recipe or PROFILED)
-    except KeyError as error:
-        raise InputError(
-            f"{error.args[0]} Rows are written 000-01; `fcnbook list --rows` shows them."
-        ) from None
-    return row or next(iter(rows_of(recipe.name)), None), recipe
 
 
 def procedure_of(recipe: Recipe) -> Procedure:

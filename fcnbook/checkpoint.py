@@ -9,15 +9,15 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fcnbook.files import InputError, flush_folder, write_atomic
+from fcnbook.torchfile import read_safetensors
 
 WEIGHTS_FILE = "model.safetensors"
 STATE_FILE = "state.pt"
@@ -130,24 +130,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     file = path / WEIGHTS_FILE if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"There are no weights at {file}. Give a checkpoint folder or a .safetensors file.")
-    try:
-        weights = safetensors.torch.load_file(file)
-    except Exception as error:  # the Rust side raises its own type
-        raise InputError(f"{file} is not a readable safetensors file ({error}).") from error
-    load_strictly(model, weights, str(file))
-
-
-def load_strictly(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
-    """Load a state dict that has exactly the names and shapes of the network, in place.
-
-    Args:
-        model: the network.
-        weights: by name.
-        name: what an error message calls the weights: a file.
-
-    Raises:
-        InputError: names or shapes differ; the message lists up to eight.
-    """
+    weights = read_safetensors(file)
     expected = model.state_dict()
     problems = [f"missing {name}" for name in expected.keys() - weights.keys()]
     problems += [f"left over {name}" for name in weights.keys() - expected.keys()]
@@ -160,5 +143,5 @@ def load_strictly(model: nn.Module, weights: Mapping[str, Tensor], name: str) ->
         shown = "; ".join(sorted(problems)[:8]) + (
             f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
         )
-        raise InputError(f"{name} does not fit this network: {shown}.")
+        raise InputError(f"{file} does not fit this network: {shown}.")
     model.load_state_dict(weights)

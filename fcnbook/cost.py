@@ -22,15 +22,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fcnbook.files import InputError, write_atomic
 from fcnbook.published import PUBLISHED, PublishedRow, rows_of
 from fcnbook.recipe import Recipe, Size, recipe_to_dict
-from fcnbook.recipes import RECIPES
+from fcnbook.recipes import PROFILED, RECIPES
 
 if TYPE_CHECKING:  # torch is imported where something is counted, so that the table is read in milliseconds
     from torch import Tensor, nn
 
     from fcnbook.segmenter import Segmenter
-
-PROFILED = "autodrive_fcn_r101_256x512_60e_cityscapes_amp"
-"""Recipe of the network of the three profiling rows, FCN on ResNet-101 with 19 classes."""
 
 AUXILIARY = "auxiliary_head"
 
@@ -59,7 +56,7 @@ class Cost(NamedTuple):
     parts: dict[str, PartCost]
     """The same of backbone, neck, decode head and auxiliary head, as far as the network has them."""
     published_flops: int
-    """By the rule of `published_flops`."""
+    """By the rule of the published profiling rows, see `_PublishedRule`."""
 
     @property
     def without_auxiliary(self) -> PartCost:
@@ -100,20 +97,15 @@ def count_cost(recipe: Recipe, size: Size | None = None) -> Cost:
     return Cost(_count_parameters(model), counter.get_total_flops(), parts, rule.flops)
 
 
-def published_flops(recipe: Recipe, size: Size | None = None) -> int:
-    """FLOPs as the profiling rows count them: 2 x (multiply-adds of layers + 2 x elements out of batch norm).
+class _PublishedRule:
+    """Counts FLOPs as the profiling rows do: 2 x (multiply-adds of layers + 2 x elements out of batch norm).
 
     Layers are convolutions and linear layers, without their biases; resizes of maps, the auxiliary head and the last
-    upsampling are left out. One picture.
+    upsampling are left out. What counts is what a segmenter computes inside the `with` block.
 
     Source: the table of pytorch-auto-drive, which doubles the multiply-adds of the counter thop. That counter takes
     a batch norm for two operations an element, though one multiply-add would do, and the doubling makes it four.
     """
-    return count_cost(recipe, size).published_flops
-
-
-class _PublishedRule:
-    """Counts by the rule of `published_flops` what a segmenter computes inside the `with` block."""
 
     def __init__(self, model: Segmenter) -> None:
         self.flops, self.model, self.hooks = 0, model, list[Any]()

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from fcnbook.files import InputError
 from fcnbook.inference import NonFiniteLogitsError, argmax_classes, evaluation_mode, segment_together
-from fcnbook.metrics import confusion_matrix
-from fcnbook.recipe import EvalSpec, Recipe, Size
+from fcnbook.labels import LABELS, UNSCORED
+from fcnbook.metrics import Scores, compute_scores, confusion_matrix
+from fcnbook.recipe import DataSpec, EvalSpec, Recipe, Size
 from fcnbook.types import Sample, SegmentationDataset
 
 OnSample = Callable[[int, Sample, np.ndarray], None]
@@ -71,6 +72,22 @@ def evaluate(
                     on_sample(index, sample, pred.cpu().numpy())
                 index += 1
     return total.cpu()
+
+
+def scores_of(matrix: Tensor, data: DataSpec) -> Scores:
+    """The scores of a confusion matrix of the evaluation split, without the classes that its protocol leaves out."""
+    return compute_scores(matrix, _unscored(data))
+
+
+def protocol_line(recipe: Recipe) -> str:
+    """One line that says how a recipe is scored, the classes that are left out included."""
+    names = ", ".join(LABELS[recipe.data.name].classes[label] for label in _unscored(recipe.data))
+    left_out = f", without {names}, which the split does not hold" if names else ""
+    return recipe.evaluation.protocol() + left_out
+
+
+def _unscored(data: DataSpec) -> tuple[int, ...]:
+    return UNSCORED.get((data.name, data.val_split), ())
 
 
 def _groups_of_one_size(

@@ -67,10 +67,13 @@ def _plain_png(path: PathLike, kind: bytes) -> np.ndarray | None:
 
     try:
         with open(path, "rb") as file:
-            data = file.read()
+            start = file.read(26)
+            if start[:8] != _PNG_SIGNATURE or start[24:] != kind:
+                return None
+            data = start + file.read()
     except OSError:
         return None  # `_decoded` says why
-    if data[:8] != _PNG_SIGNATURE or data[24:26] != kind or any(key in data for key in _ORIENTATION):
+    if any(key in data for key in _ORIENTATION):
         return None
     how = cv2.IMREAD_COLOR_RGB if kind == _RGB_8_BITS else cv2.IMREAD_UNCHANGED
     pixels: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), how)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import fcnbook
 from fcnbook.files import InputError, write_atomic
+from fcnbook.report import clock
 from fcnbook.rundir import RunDir
 
 if TYPE_CHECKING:  # slow imports, done where they are needed
@@ -105,13 +106,6 @@ def progress_line(run_dir: RunDir) -> str | None:
     if progress.miou is not None:
         parts.append(f"mIoU {100 * progress.miou:.2f}")
     return "  ".join(parts)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def resume_hint() -> str:

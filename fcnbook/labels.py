@@ -5,7 +5,8 @@ Layer 0. Taught in notebook 00. One rule holds everywhere: 255 means "no class a
 
 import importlib.resources
 import json
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 IGNORE_INDEX = 255
 """Label of pixels that are neither trained on nor scored."""
@@ -42,24 +43,6 @@ STREETS = _label_set(
 )
 """The generated scenes of `fcnbook.data.streets`; colours follow Cityscapes where the class exists there."""
 
-CAMVID = _label_set(
-    sky=(128, 128, 128),
-    building=(128, 0, 0),
-    pole=(192, 192, 128),
-    road=(128, 64, 128),
-    pavement=(60, 40, 222),
-    tree=(128, 128, 0),
-    sign_symbol=(192, 128, 128),
-    fence=(64, 64, 128),
-    car=(64, 0, 128),
-    pedestrian=(64, 64, 0),
-    bicyclist=(0, 128, 192),
-)
-"""SegNet's 11 classes of CamVid, in its order and colours; 11 in the files is void."""
-
-GEOMETRY = _label_set(sky=(70, 130, 180), horizontal=(128, 64, 128), vertical=(70, 70, 70))
-"""SIFT Flow's second set of classes, and those of `Sample.geometry`."""
-
 CLASSES_ENTRY = {
     "cityscapes": "cityscapes",
     "ade20k": "ade20k",
@@ -74,19 +57,41 @@ CLASSES_ENTRY = {
 """Data set in recipes -> entry of classes.json, which names the source of each list."""
 
 
-def _published_label_sets() -> dict[str, LabelSet]:
-    entries = json.loads(importlib.resources.files("fcnbook").joinpath("classes.json").read_text("utf-8"))
-    return {
-        name: LabelSet(tuple(entries[key]["classes"]), tuple(map(tuple, entries[key]["palette"])))
-        for name, key in CLASSES_ENTRY.items()
-        if name != "camvid"  # stands above, with the names that chapter 00 speaks of
-    }
+@cache
+def class_facts(entry: str) -> dict[str, Any]:
+    """An entry of classes.json: classes and colours, label maps, fingerprints of the splits."""
+    facts: dict[str, Any] = _classes_file()[entry]
+    return facts
 
 
-UNSCORED: dict[tuple[str, str], tuple[int, ...]] = {("siftflow", "test"): (8, 10, 15)}
+@cache
+def _classes_file() -> dict[str, Any]:
+    entries: dict[str, Any] = json.loads(
+        importlib.resources.files("fcnbook").joinpath("classes.json").read_text("utf-8")
+    )
+    return entries
+
+
+def _published_label_set(entry: str) -> LabelSet:
+    facts = class_facts(entry)
+    return LabelSet(tuple(facts["classes"]), tuple(map(tuple, facts["palette"])))
+
+
+LABELS: dict[str, LabelSet] = {
+    "streets": STREETS,
+    **{name: _published_label_set(entry) for name, entry in CLASSES_ENTRY.items()},
+}
+
+CAMVID = LABELS["camvid"]
+"""SegNet's 11 classes of CamVid, in its order and colours; 11 in the files is void."""
+
+GEOMETRY = _published_label_set("sift_flow_geometric")
+"""SIFT Flow's second set of classes, and those of `Sample.geometry`: sky, horizontal, vertical."""
+
+UNSCORED: dict[tuple[str, str], tuple[int, ...]] = {
+    ("siftflow", "test"): tuple(class_facts("sift_flow")["absent_in_test"])
+}
 """Data set and split -> classes that do not occur in it and are left out of its means: cow, desert, moon.
 
 Predicting one of them would else count as a class of IoU 0. Source: the reference Caffe repository of the FCN paper.
 """
-
-LABELS: dict[str, LabelSet] = {"streets": STREETS, "camvid": CAMVID, **_published_label_sets()}

@@ -404,6 +404,10 @@ class EvalSpec:
         """Refuse a window without a stride."""
         _require((self.window is None) == (self.window_stride is None), "window_stride", "comes with window")
 
+    def with_ms_flip(self) -> EvalSpec:
+        """The protocol of mmsegmentation's mIoU(ms+flip) column."""
+        return dataclasses.replace(self, scales=MS_FLIP_SCALES, flip=True)
+
     def protocol(self) -> str:
         """One line that says how the score is measured."""
         size = "native size" if self.size is None else f"fit to {self.size[0]}x{self.size[1]}"

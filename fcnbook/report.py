@@ -6,6 +6,7 @@ Scores are in [0, 1] here and in the file; percent exists only in the text that 
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 import subprocess
 import sys
@@ -88,6 +89,23 @@ TABLE_HEAD = (
     "| recipe | scale | data | mIoU | ms+flip | mAcc | aAcc | params M | GFLOPs | s | seed | verdict |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
+
+
+def none_if_nan(value: float) -> float | None:
+    """A score as JSON can hold it: six digits, None for nan."""
+    return None if math.isnan(value) else round(value, 6)
+
+
+def count_of_pictures(count: int) -> str:
+    """Such as "1 picture" or "1,449 pictures"."""
+    return "1 picture" if count == 1 else f"{count:,} pictures"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def hardware_name(device: torch.device | None = None) -> str:

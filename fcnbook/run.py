@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import math
 import os
 import signal
 import sys
@@ -34,15 +33,14 @@ from fcnbook.build import (
 )
 from fcnbook.checkpoint import load_weights, resume, save_checkpoint, save_weights
 from fcnbook.cost import count_cost
-from fcnbook.data._common import published_splits
+from fcnbook.data._common import published_pictures
 from fcnbook.draw import colorize, contact_sheet, grid, png_bytes
-from fcnbook.evaluate import evaluate
+from fcnbook.evaluate import evaluate, protocol_line, scores_of
 from fcnbook.files import InputError, write_atomic, write_json
-from fcnbook.labels import CLASSES_ENTRY, LABELS, UNSCORED
-from fcnbook.metrics import Scores, compute_scores
+from fcnbook.labels import LABELS
+from fcnbook.metrics import Scores
 from fcnbook.published import judge_scores, rows_of
 from fcnbook.recipe import (
-    MS_FLIP_SCALES,
     Execution,
     Recipe,
     ScheduleSpec,
@@ -51,7 +49,14 @@ from fcnbook.recipe import (
     recipe_to_dict,
 )
 from fcnbook.recipes import RECIPES
-from fcnbook.report import RunReport, git_commit, hardware_name, peak_memory_gib, software_versions
+from fcnbook.report import (
+    RunReport,
+    git_commit,
+    hardware_name,
+    none_if_nan,
+    peak_memory_gib,
+    software_versions,
+)
 from fcnbook.rundir import RunDir
 from fcnbook.start import load_init
 from fcnbook.train import NonFiniteLossError, train
@@ -341,7 +346,7 @@ class _Run:
 
         matrix = evaluate(self.model, self.val_set, self.recipe, device=self.device, on_sample=keep)
         self._draw_predictions(drawn)
-        return compute_scores(matrix, self._unscored())
+        return scores_of(matrix, self.recipe.data)
 
     def _validate(self, step: int) -> Scores:
         started = time.perf_counter()
@@ -352,8 +357,8 @@ class _Run:
         self.run_dir.append_event(
             "validation",
             step=step,
-            miou=_none_if_nan(scores.miou),
-            iou_per_class=[_none_if_nan(iou) for iou in scores.iou_per_class],
+            miou=none_if_nan(scores.miou),
+            iou_per_class=[none_if_nan(iou) for iou in scores.iou_per_class],
             seconds=round(time.perf_counter() - started, 3),
         )
         return scores
@@ -368,20 +373,16 @@ class _Run:
             write_atomic(self.run_dir.predictions / f"{index}_mask.png", png_bytes(pred))
 
     def _score_ms_flip(self) -> Scores:
-        protocol = dataclasses.replace(self.recipe.evaluation, scales=MS_FLIP_SCALES, flip=True)
-        recipe = dataclasses.replace(self.recipe, evaluation=protocol)
-        return compute_scores(
-            evaluate(self.model, self.val_set, recipe, device=self.device), self._unscored()
-        )
-
-    def _unscored(self) -> tuple[int, ...]:
-        return UNSCORED.get((self.recipe.data.name, self.recipe.data.val_split), ())
+        recipe = dataclasses.replace(self.recipe, evaluation=self.recipe.evaluation.with_ms_flip())
+        return scores_of(evaluate(self.model, self.val_set, recipe, device=self.device), recipe.data)
 
     def _report(self, scores: Scores, ms_flip: Scores | None) -> RunReport:
         recipe, cost = self.recipe, count_cost(self.recipe)
         trains = [event for event in self.run_dir.events() if event["event"] == "train"]
         rows, reason = rows_of(recipe.name), self._why_no_verdict()
         verdict = judge_scores(rows, scores.miou, None if ms_flip is None else ms_flip.miou)
+        if reason:
+            verdict = f"no verdict: {reason}"
         return RunReport(
             recipe=recipe.name,
             recipe_hash=recipe_hash(recipe),
@@ -393,9 +394,9 @@ class _Run:
             macc=scores.macc,
             aacc=scores.aacc,
             fwiou=scores.fwiou,
-            iou_per_class=[_none_if_nan(iou) for iou in scores.iou_per_class],
+            iou_per_class=[none_if_nan(iou) for iou in scores.iou_per_class],
             classes=list(self.label_set.classes),
-            protocol=recipe.evaluation.protocol() + self._what_else(),
+            protocol=protocol_line(recipe) + self._which_weights(),
             num_steps=recipe.schedule.num_steps,
             seconds=trains[-1]["seconds"],
             images_per_second=round(float(np.median([event["images_per_second"] for event in trains])), 2),
@@ -408,35 +409,27 @@ class _Run:
             seed=self.seed,
             execution=dataclasses.asdict(self.execution),
             date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-            verdict=f"no verdict: {reason}" if rows and reason else verdict,
+            verdict=verdict,
         )
 
     def _why_no_verdict(self) -> str:
-        """What this run is not like the published one in; "" if a score of it may be judged."""
-        recipe = self.recipe
+        """What keeps this run from being compared with the published row; "" if nothing does, or if there is none."""
+        recipe, rows = self.recipe, rows_of(self.recipe.name)
+        if not rows:
+            return ""
         if recipe.scale != "full":
-            return (
-                f"row {rows_of(recipe.name)[0].key} is judged at full scale only"
-                if rows_of(recipe.name)
-                else ""
-            )
-        full = RECIPES.get(recipe.name)
-        if full is not None and recipe.schedule.num_steps < full.schedule.num_steps:
-            return f"trained for {recipe.schedule.num_steps:,} of {full.schedule.num_steps:,} steps"
-        if recipe.data.name in CLASSES_ENTRY:
-            published = published_splits(CLASSES_ENTRY[recipe.data.name])
-            for split, dataset in (
-                (recipe.data.train_split, self.train_set),
-                (recipe.data.val_split, self.val_set),
-            ):
-                if split in published and len(dataset) < published[split].num_samples:
-                    return f"{len(dataset):,} of the {published[split].num_samples:,} pictures of {split} are there"
+            return f"row {rows[0].key} is judged at full scale only"
+        full = RECIPES[recipe.name].schedule
+        if recipe.schedule.num_steps < full.num_steps:
+            return f"trained for {recipe.schedule.num_steps:,} of {full.num_steps:,} steps"
+        splits = {recipe.data.train_split: self.train_set, recipe.data.val_split: self.val_set}
+        for split, dataset in splits.items():
+            published = published_pictures(recipe.data.name, split)
+            if published is not None and len(dataset) < published:
+                return f"{len(dataset):,} of the {published:,} pictures of {split} are there"
         return ""
 
-    def _what_else(self) -> str:
-        if self._unscored():
-            names = ", ".join(self.label_set.classes[k] for k in self._unscored())
-            return f", without {names}, which the split does not hold"
+    def _which_weights(self) -> str:
         if self.recipe.schedule.keep == "last":
             return ""
         return f", weights of step {self.best_step}, the best of all validations on the evaluation set"
@@ -457,10 +450,6 @@ def _best_validation(run_dir: RunDir, step: int) -> tuple[int, float]:
     done = [e for e in run_dir.events() if e["event"] == "validation" and e["step"] <= step]
     best = max(done, key=lambda e: -1.0 if e["miou"] is None else e["miou"], default=None)
     return (0, -1.0) if best is None else (best["step"], best["miou"] or 0.0)
-
-
-def _none_if_nan(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 6)
 
 
 def _seconds_until(run_dir: RunDir, step: int) -> float:

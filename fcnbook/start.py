@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import safetensors.torch
 from torch import Tensor, nn
 
 from fcnbook.checkpoint import WEIGHTS_FILE
@@ -18,6 +17,7 @@ from fcnbook.files import InputError
 from fcnbook.recipe import Recipe
 from fcnbook.recipes import RECIPES
 from fcnbook.rundir import RunDir
+from fcnbook.torchfile import read_safetensors
 from fcnbook.weights import load_start_weights
 
 STREAMS = ("color", "hha")
@@ -96,11 +96,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         raise InputError(
             f"There are no weights at {file}. Give a run folder with a checkpoint, or a .safetensors file."
         )
-    try:
-        weights: Mapping[str, Tensor] = safetensors.torch.load_file(file)
-    except Exception as error:  # the Rust side raises its own type
-        raise InputError(f"{file} is not a readable safetensors file ({error}).") from error
-    return weights
+    return read_safetensors(file)
 
 
 def _in_stream(name: str, stream: str) -> str:

@@ -1,4 +1,4 @@
-"""Files that `torch.save` wrote -> what they hold, without running any code that a file may carry.
+"""Files of weights -> what they hold, without running any code that a file may carry.
 
 Layer 1. A pickle names classes and functions, and the usual reader imports and calls whatever it names. Here
 PyTorch's own restricted reader goes first. Files that hold other objects beside their tensors, such as mmengine's
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -67,6 +68,21 @@ def read_torch_file(path: Path) -> Contents:
             f"{path} is truncated or damaged: it cannot be read to its end at {size:,} bytes ({why}). "
             "Fetch the file again."
         ) from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name, on the CPU.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+    except Exception as error:  # the Rust side raises its own type
+        raise InputError(f"{path} is not a readable safetensors file ({error}). Fetch it again.") from error
+    return tensors
 
 
 def _what_else(start: bytes) -> str:

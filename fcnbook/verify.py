@@ -23,15 +23,23 @@ import torch
 
 from fcnbook.build import build_dataset, build_segmenter, find_device
 from fcnbook.cost import Cost, count_cost, read_cost
-from fcnbook.data._common import published_splits
-from fcnbook.evaluate import evaluate
+from fcnbook.data._common import published_pictures
+from fcnbook.evaluate import evaluate, protocol_line, scores_of
 from fcnbook.files import InputError, write_error, write_json
-from fcnbook.labels import LABELS, UNSCORED
-from fcnbook.metrics import Scores, compute_scores
-from fcnbook.published import PUBLISHED, Measured, PublishedRow, Verdict, row_verdicts, rows_of
-from fcnbook.recipe import MS_FLIP_SCALES, DataSpec, EvalSpec, Recipe, recipe_hash
-from fcnbook.recipes import find_recipe
-from fcnbook.report import git_commit, hardware_name, peak_memory_gib, software_versions
+from fcnbook.labels import LABELS
+from fcnbook.metrics import Scores
+from fcnbook.published import Measured, PublishedRow, Verdict, row_verdicts
+from fcnbook.recipe import EvalSpec, Recipe, recipe_hash
+from fcnbook.recipes import find_network
+from fcnbook.report import (
+    clock,
+    count_of_pictures,
+    git_commit,
+    hardware_name,
+    none_if_nan,
+    peak_memory_gib,
+    software_versions,
+)
 from fcnbook.segmenter import Segmenter
 from fcnbook.types import Sample, SegmentationDataset
 from fcnbook.weights import (
@@ -46,9 +54,6 @@ from fcnbook.weights import (
 Say = Callable[[str], None]
 """Takes a line for the reader."""
 print_now = functools.partial(print, flush=True)
-
-_ENTRIES = {"voc12aug": "voc2012", "voc11": "voc2012", "nyud": "nyudv2_40", "siftflow": "sift_flow"}
-"""Data set in recipes -> its entry in classes.json, where the two differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +139,7 @@ class VerifyReport:
             ("weights", f"{weights}, SHA-256 {self.weights_sha256[:8]}…{published_file}"),
             *(("left out", line) for line in left_out),
             *(("warning", warning) for warning in self.warnings),
-            ("data", f"{self.data} {self.split}, {_pictures(self.pictures)}{published}"),
+            ("data", f"{self.data} {self.split}, {count_of_pictures(self.pictures)}{published}"),
             ("protocol", self.protocol),
             ("published", self.published_protocol),
             ("revision", self.published_revision),
@@ -228,27 +233,13 @@ def find_row(name: str) -> tuple[PublishedRow | None, Recipe]:
     Raises:
         InputError: there is none of that name, or the row was only timed.
     """
-    row = PUBLISHED.get(name)
+    row, recipe = find_network(name)
     if row is not None and row.recipe is None:
         raise InputError(
             f"Row {name} ({row.method}, {row.backbone}) has no score to verify: the network was only timed, with "
             f"random weights. `fcnbook bench {name}` measures its speed, parameters and FLOPs."
         )
-    try:
-        recipe = find_recipe(name if row is None else str(row.recipe))
-    except KeyError as error:
-        raise InputError(
-            f"{error.args[0]} Rows are written 000-01; `fcnbook list --rows` shows them."
-        ) from None
-    return row or next(iter(rows_of(recipe.name)), None), recipe
-
-
-def published_pictures(data: DataSpec) -> int | None:
-    """Pictures in the evaluation split as published; None where nobody says."""
-    if data.name == "streets":  # as many as anybody asks for
-        return None
-    split = published_splits(_ENTRIES.get(data.name, data.name)).get(data.val_split)
-    return None if split is None else split.num_samples
+    return row, recipe
 
 
 def _check_weights(row: PublishedRow | None, recipe: Recipe, path: Path | None) -> None:
@@ -299,8 +290,7 @@ class _Verification:
         report = self._report(plain, seconds, None, None)
         write_json(file, dataclasses.asdict(report))
         if ms_flip:
-            spec = dataclasses.replace(recipe.evaluation, scales=MS_FLIP_SCALES, flip=True)
-            report = self._report(plain, seconds, *self._score(spec, "ms+flip"))
+            report = self._report(plain, seconds, *self._score(recipe.evaluation.with_ms_flip(), "ms+flip"))
             write_json(file, dataclasses.asdict(report))
         self.say(f"result in {file}")
         return report
@@ -320,9 +310,9 @@ class _Verification:
             said = f"{title}  {done}/{self.pictures} pictures"
             if done:
                 left = (self.pictures - done) * seconds / done
-                self.say(f"{said}  {done / seconds:.2f} img/s  ETA {_clock(left)}")
+                self.say(f"{said}  {done / seconds:.2f} img/s  ETA {clock(left)}")
             else:
-                self.say(f"{said}, forward pass {forwards} after {_clock(seconds)}")
+                self.say(f"{said}, forward pass {forwards} after {clock(seconds)}")
 
         def count_forward(*_: object) -> None:
             nonlocal forwards
@@ -342,11 +332,9 @@ class _Verification:
             )
         finally:
             hook.remove()
-        data = self.recipe.data
-        seconds = time.perf_counter() - started
-        scores = compute_scores(matrix, UNSCORED.get((data.name, data.val_split), ()))
+        seconds, scores = time.perf_counter() - started, scores_of(matrix, recipe.data)
         self.say(
-            f"{title}  mIoU {_percent(scores.miou)} on {_pictures(self.pictures)} after {_clock(seconds)}"
+            f"{title}  mIoU {_percent(scores.miou)} on {count_of_pictures(self.pictures)} after {clock(seconds)}"
         )
         return scores, seconds
 
@@ -379,16 +367,16 @@ class _Verification:
             data=recipe.data.name,
             split=recipe.data.val_split,
             pictures=self.pictures,
-            pictures_published=published_pictures(recipe.data),
+            pictures_published=published_pictures(recipe.data.name, recipe.data.val_split),
             partial=partial,
-            miou=_none_if_nan(scores.miou),
-            miou_ms_flip=None if ms_flip is None else _none_if_nan(ms_flip.miou),
-            macc=_none_if_nan(scores.macc),
-            aacc=_none_if_nan(scores.aacc),
-            fwiou=_none_if_nan(scores.fwiou),
-            iou_per_class=[_none_if_nan(iou) for iou in scores.iou_per_class],
+            miou=none_if_nan(scores.miou),
+            miou_ms_flip=None if ms_flip is None else none_if_nan(ms_flip.miou),
+            macc=none_if_nan(scores.macc),
+            aacc=none_if_nan(scores.aacc),
+            fwiou=none_if_nan(scores.fwiou),
+            iou_per_class=[none_if_nan(iou) for iou in scores.iou_per_class],
             classes=list(LABELS[recipe.data.name].classes),
-            protocol=recipe.evaluation.protocol(),
+            protocol=protocol_line(recipe),
             published_protocol=row.protocol if row else "",
             published_revision=row.revision if row else "",
             note=row.note if row else "",
@@ -409,10 +397,13 @@ class _Verification:
 
     def _partial(self) -> str:
         """Why the scores are not those of the split as published; "" if they are."""
-        here, published = len(self.dataset), published_pictures(self.recipe.data)
+        here, published = (
+            len(self.dataset),
+            published_pictures(self.recipe.data.name, self.recipe.data.val_split),
+        )
         if self.pictures < here:
             was = "was" if self.pictures == 1 else "were"
-            return f"only the first {self.pictures:,} of {_pictures(here)} {was} scored, as the limit asks"
+            return f"only the first {self.pictures:,} of {count_of_pictures(here)} {was} scored, as the limit asks"
         if published is not None and here < published:
             return (
                 f"the data set is not complete, {here:,} of the {published:,} pictures of its split are there"
@@ -432,9 +423,9 @@ class _Verification:
             found.append(
                 f"these are not the published weights of row {row.key}: their SHA-256 is another one"
             )
-        here, published = len(self.dataset), published_pictures(recipe.data)
+        here, published = len(self.dataset), published_pictures(recipe.data.name, recipe.data.val_split)
         if published is not None and here > published:
-            found.append(f"the split here has {_pictures(here)}, the published one {published:,}")
+            found.append(f"the split here has {count_of_pictures(here)}, the published one {published:,}")
         if recipe.evaluation.precision == "fp16" and self.device.type != "cuda":
             found.append("the protocol says fp16, which needs a GPU: this was measured in fp32")
         return found
@@ -455,19 +446,5 @@ def _by_reason(dropped: dict[str, str]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count:,} pictures"
-
-
 def _percent(score: float | None) -> str:
     return "nan" if score is None else f"{100 * score:.2f}"
-
-
-def _none_if_nan(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 6)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

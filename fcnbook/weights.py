@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 from urllib.parse import parse_qs, urlsplit
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +28,7 @@ from fcnbook.labels import LABELS
 from fcnbook.published import PUBLISHED, PublishedRow
 from fcnbook.recipe import Recipe
 from fcnbook.recipes import RECIPES
-from fcnbook.torchfile import read_torch_file
+from fcnbook.torchfile import read_safetensors, read_torch_file
 
 Source = Literal[
     "mmsegmentation", "sssegmentation", "pytorch-auto-drive", "torchvision", "open-mmlab", "fcnbook"
@@ -318,7 +317,7 @@ def read_weights(path: str | Path) -> WeightsFile:
         path = path / "model.safetensors"
     warnings, bookkeeping = list[str](), dict[str, str]()
     if path.suffix == ".safetensors":
-        state = _read_safetensors(path)
+        state = read_safetensors(path)
     else:
         contents = read_torch_file(path)
         state, bookkeeping = _find_state(contents.value, path)
@@ -342,15 +341,6 @@ def read_weights(path: str | Path) -> WeightsFile:
         sha256=find_sha256(path),
         warnings=tuple(warnings),
     )
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    try:
-        return safetensors.torch.load_file(path)
-    except Exception as error:  # the Rust side raises its own type
-        raise InputError(f"{path} is not a readable safetensors file ({error}). Fetch it again.") from error
 
 
 def _find_state(value: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fcnbook.bench import (
     NATIVE_SIZE,
     bench,
-    find_network,
     find_pictures,
     measure_memory,
     procedure_of,
@@ -28,7 +27,7 @@ from fcnbook.cost import count_cost
 from fcnbook.files import InputError
 from fcnbook.published import PUBLISHED
 from fcnbook.recipe import EvalSpec, OptimSpec
-from fcnbook.recipes import RECIPES, scaled
+from fcnbook.recipes import RECIPES, find_network, scaled
 
 RECIPE = small_recipe()
 CPU = torch.device("cpu")

@@ -10,7 +10,6 @@ from torch import nn
 
 from fcnbook.build import build_model
 from fcnbook.cost import (
-    PROFILED,
     TRAINING_FACTOR,
     _PublishedRule,
     cost_size,
@@ -20,7 +19,6 @@ from fcnbook.cost import (
     predict_inference_memory,
     predict_training_memory,
     published_beside,
-    published_flops,
     read_cost,
     write_costs,
 )
@@ -28,7 +26,7 @@ from fcnbook.files import InputError
 from fcnbook.losses import segmentation_loss
 from fcnbook.published import PUBLISHED, Measured, row_verdicts, rows_of
 from fcnbook.recipe import FCNHeadSpec, ModelSpec, OptimSpec, ResNetSpec
-from fcnbook.recipes import RECIPES, scaled
+from fcnbook.recipes import PROFILED, RECIPES, scaled
 from fcnbook.segmenter import Segmenter
 
 R18 = RECIPES["fcn_r18-d8_512x1024_80k_cityscapes"]
@@ -44,7 +42,7 @@ def test_the_profiling_rows_are_reproduced_to_the_printed_digit(key, flops_g):
     cost = count_cost(RECIPES[PROFILED], row.crop)
     assert f"{cost.published_flops / 1e9:.2f}" == flops_g
     assert cost.parameters == cost.without_auxiliary.parameters == 51_948_115
-    measured = Measured(parameters=cost.parameters, flops=published_flops(RECIPES[PROFILED], row.crop))
+    measured = Measured(parameters=cost.parameters, flops=cost.published_flops)
     assert [verdict.outcome for verdict in row_verdicts(row, measured)] == ["PASS", "PASS"]
 
 
@@ -72,7 +70,7 @@ def test_the_published_rule_counts_layers_and_batch_norm_by_hand():
 
 def test_the_auxiliary_head_is_no_part_of_the_published_rule():
     without = replace(R18, model=replace(R18.model, aux_head=None))
-    assert published_flops(R18, (64, 96)) == published_flops(without, (64, 96))
+    assert count_cost(R18, (64, 96)).published_flops == count_cost(without, (64, 96)).published_flops
     assert count_cost(R18, (64, 96)).flops > count_cost(without, (64, 96)).flops
 
 

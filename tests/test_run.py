@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from fcnbook import evaluate as evaluate_module
 from fcnbook import run as run_module
-from fcnbook.data._common import PublishedSplit
 from fcnbook.files import InputError
+from fcnbook.labels import UNSCORED
 from fcnbook.published import PUBLISHED
 from fcnbook.recipe import Execution, recipe_to_dict
 from fcnbook.recipes import RECIPES, scaled, with_num_steps
@@ -324,9 +324,8 @@ def test_a_shortened_run_gets_no_verdict_and_says_so_at_its_start(judged, tmp_pa
 
 
 def test_a_run_on_a_part_of_the_pictures_gets_no_verdict(judged, tmp_path, monkeypatch):
-    monkeypatch.setitem(run_module.CLASSES_ENTRY, "streets", "streets")
-    published = {"train": PublishedSplit(16), "val": PublishedSplit(500)}
-    monkeypatch.setattr(run_module, "published_splits", lambda name: published)
+    published = {"train": 16, "val": 500}
+    monkeypatch.setattr(run_module, "published_pictures", lambda name, split: published[split])
     report = run(judged, tmp_path, execution=EVERY_STEP)
     assert report.verdict == "no verdict: 6 of the 500 pictures of val are there"
 
@@ -339,7 +338,7 @@ def test_a_small_run_of_a_published_recipe_names_its_row(judged, tmp_path):
 def test_classes_that_the_split_does_not_hold_are_left_out_and_named(tmp_path, monkeypatch):
     recipe = small(2)
     whole = run(recipe, tmp_path / "whole", execution=EVERY_STEP)
-    monkeypatch.setitem(run_module.UNSCORED, ("streets", "val"), (0,))
+    monkeypatch.setitem(UNSCORED, ("streets", "val"), (0,))
     without = run(recipe, tmp_path / "without", execution=EVERY_STEP)
     assert without.protocol == f"{whole.protocol}, without sky, which the split does not hold"
     assert without.iou_per_class[0] is None and whole.iou_per_class[0] is not None

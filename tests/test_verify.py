@@ -16,6 +16,7 @@ from small_runs import small_recipe
 from fcnbook.build import build_dataset, build_segmenter
 from fcnbook.cli import main
 from fcnbook.cost import count_cost
+from fcnbook.data._common import published_pictures
 from fcnbook.evaluate import evaluate
 from fcnbook.files import InputError
 from fcnbook.labels import UNSCORED
@@ -23,7 +24,7 @@ from fcnbook.metrics import compute_scores
 from fcnbook.published import PUBLISHED
 from fcnbook.recipe import EvalSpec
 from fcnbook.recipes import RECIPES, scaled
-from fcnbook.verify import find_row, published_pictures, verify
+from fcnbook.verify import find_row, verify
 
 RECIPE = small_recipe()
 KEY = "000-01"
@@ -261,13 +262,15 @@ class TestData:
 
     def test_more_pictures_than_published_are_a_warning(self, row, monkeypatch):
         """As with Pascal Context, of which two lists of the same split are in use."""
-        monkeypatch.setattr("fcnbook.verify.published_pictures", lambda data: 3)
+        monkeypatch.setattr("fcnbook.verify.published_pictures", lambda name, split: 3)
         report = verify(KEY, say=silent)
         assert report.warnings == ["the split here has 4 pictures, the published one 3"]
         assert len(report.verdicts) == 1
 
     def test_every_evaluation_split_has_its_published_number_of_pictures(self):
-        assert {(r.data.name, published_pictures(r.data)) for r in RECIPES.values()} == {
+        assert {
+            (r.data.name, published_pictures(r.data.name, r.data.val_split)) for r in RECIPES.values()
+        } == {
             ("cityscapes", 500),
             ("ade20k", 2000),
             ("voc12aug", 1449),

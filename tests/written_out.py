@@ -37,6 +37,19 @@ class WrittenOut:
         return x @ self.state[f"{name}.weight"].T + self.state[f"{name}.bias"]
 
 
+def caffe_pool(x: Tensor) -> Tensor:
+    """ceil((n - 3) / 2) + 1 cells a side, the last of which may look beyond the border."""
+    missing = [(-(-(n - 3) // 2) * 2 + 3) - n for n in x.shape[-2:]]
+    x = F.pad(x, (0, missing[1], 0, missing[0]), value=-torch.inf)
+    return x.unfold(2, 3, 2).unfold(3, 3, 2).amax(dim=(-2, -1))
+
+
+def response_norm(x: Tensor) -> Tensor:
+    """x_c / (1 + alpha / 5 * sum of x^2 over channels c - 2 to c + 2) ^ 0.75, alpha = 1e-4."""
+    total = torch.stack([x[:, max(c - 2, 0) : c + 3].square().sum(1) for c in range(x.shape[1])], dim=1)
+    return x / (1 + 1e-4 / 5 * total) ** 0.75
+
+
 def unit_entries(
     name: str, out_channels: int, in_channels: int, kernel_size: int
 ) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""What the commands share: types of arguments, tables, and finding recipes and models by what was typed."""
+"""What the commands share: types of arguments, tables, and finding models by what was typed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcnbook.files import InputError
-from fcnbook.recipe import Recipe, Size
+from fcnbook.recipe import Size
 from fcnbook.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -56,33 +56,12 @@ def by_size(size: Size) -> str:
     return "{}x{}".format(*size)
 
 
-def count_of_pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count:,} pictures"
-
-
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
-# Recipes and models
-
-
-def find_network(name: str) -> tuple[Recipe, Size | None]:
-    """The recipe of that name or row; of a profiling row also the size that it was profiled at."""
-    from fcnbook.cost import PROFILED
-    from fcnbook.published import PUBLISHED
-    from fcnbook.recipes import find_recipe
-
-    row = PUBLISHED.get(name)
-    try:
-        if row is None:
-            return find_recipe(name), None
-        return find_recipe(row.recipe or PROFILED), None if row.recipe else row.crop
-    except KeyError as error:
-        raise InputError(
-            f"{error.args[0]} Rows are written 000-01; `fcnbook list --rows` shows them."
-        ) from None
+# Models
 
 
 def load_model(path: Path, device: str | None) -> Segmenter:

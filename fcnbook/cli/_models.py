@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fcnbook.cli._common import find_network, load_model
+from fcnbook.cli._common import load_model
 from fcnbook.files import InputError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def export_model(options: argparse.Namespace) -> int:
 def _model_to_export(options: argparse.Namespace) -> Segmenter:
     """The network of a run, or that of a recipe with the weights of a file, or random ones."""
     from fcnbook.published import ALIASES, PUBLISHED
-    from fcnbook.recipes import RECIPES
+    from fcnbook.recipes import RECIPES, find_network
 
     if options.model not in RECIPES | ALIASES | PUBLISHED:
         if options.weights is not None:
@@ -116,7 +116,7 @@ def _model_to_export(options: argparse.Namespace) -> Segmenter:
         return load_model(Path(options.model), "cpu")
     from fcnbook.build import build_segmenter
 
-    model = build_segmenter(find_network(options.model)[0])
+    model = build_segmenter(find_network(options.model)[1])
     if options.weights is None:
         print("The weights are random; --weights FILE takes those of a file.", file=sys.stderr)
     elif options.weights.suffix == ".safetensors":

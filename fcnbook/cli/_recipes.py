@@ -11,9 +11,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fcnbook.cli._common import aligned, by_size, count_of_pictures, find_network, percent
+from fcnbook.cli._common import aligned, by_size, percent
 from fcnbook.files import InputError
 from fcnbook.recipe import Recipe, Size, backbone_name, method_name
+from fcnbook.report import count_of_pictures
 
 if TYPE_CHECKING:
     from fcnbook.cost import Cost
@@ -173,9 +174,11 @@ def _row_cells(row: PublishedRow) -> list[str]:
 def show_cost(options: argparse.Namespace) -> int:
     """Print what a network costs, beside what was published for it."""
     from fcnbook.cost import cost_size, count_cost, published_beside, read_cost
+    from fcnbook.recipes import find_network
 
-    recipe, own_size = find_network(options.recipe)
-    size = options.size or own_size or cost_size(recipe)
+    row, recipe = find_network(options.recipe)
+    profiled_size = row.crop if row is not None and row.recipe is None else None
+    size = options.size or profiled_size or cost_size(recipe)
     rows = published_beside(recipe, size)
     known = read_cost(recipe) if size == cost_size(recipe) else None
     if known is None or not options.no_memory:

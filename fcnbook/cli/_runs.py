@@ -52,16 +52,12 @@ def run_recipe(options: argparse.Namespace) -> int:
 
 def _recipe_to_run(name: str) -> Recipe:
     """The recipe of that name or row."""
-    from fcnbook.published import PUBLISHED
-    from fcnbook.recipes import find_recipe
+    from fcnbook.recipes import find_network
 
-    row = PUBLISHED.get(name)
+    row, recipe = find_network(name)
     if row is not None and row.recipe is None:
         raise InputError(f"Row {name} names a network and no training; `fcnbook bench {name}` measures it.")
-    try:
-        return find_recipe(name if row is None else str(row.recipe))
-    except KeyError as error:
-        raise InputError(error.args[0]) from None
+    return recipe
 
 
 def _check_inputs(options: argparse.Namespace, recipe: Recipe) -> None:

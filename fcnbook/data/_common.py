@@ -6,9 +6,7 @@ Layer 2. Files -> `Pair` -> `Sample`. Every problem of a user's files becomes an
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import io
-import json
 import os
 import shlex
 import shutil
@@ -16,7 +14,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -25,7 +22,7 @@ from PIL import Image
 
 from fcnbook.download import unpack
 from fcnbook.files import InputError, read_image, read_labels, write_atomic, write_error
-from fcnbook.labels import IGNORE_INDEX
+from fcnbook.labels import CLASSES_ENTRY, IGNORE_INDEX, class_facts
 from fcnbook.types import Sample
 
 PathLike = str | os.PathLike[str]
@@ -91,17 +88,18 @@ def lookup_table(label_map: Mapping[int, int] | Mapping[str, int]) -> np.ndarray
     return table
 
 
-@cache
-def class_facts(name: str) -> dict[str, Any]:
-    """The entry of classes.json: label maps and fingerprints of the splits."""
-    text = importlib.resources.files("fcnbook").joinpath("classes.json").read_text("utf-8")
-    return json.loads(text)[name]
-
-
 def published_splits(name: str) -> dict[str, PublishedSplit]:
     """Counts and fingerprints in classes.json, by split."""
     splits = class_facts(name)["splits"]
     return {split: PublishedSplit(facts["count"], facts.get("ids_sha256")) for split, facts in splits.items()}
+
+
+def published_pictures(name: str, split: str) -> int | None:
+    """Pictures in a split, as published, of a data set as recipes name it; None where nobody says."""
+    if name not in CLASSES_ENTRY:  # Streets has as many as anybody asks for
+        return None
+    published = published_splits(CLASSES_ENTRY[name]).get(split)
+    return None if published is None else published.num_samples
 
 
 def ids_sha256(ids: Iterable[str]) -> str:

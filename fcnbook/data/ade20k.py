@@ -22,7 +22,6 @@ from fcnbook.data._common import (
     PathLike,
     SplitReport,
     check_split,
-    class_facts,
     files_by_id,
     locate,
     lookup_table,
@@ -36,6 +35,7 @@ from fcnbook.data._common import (
 )
 from fcnbook.download import fetch
 from fcnbook.files import InputError
+from fcnbook.labels import class_facts
 
 TOP = "ADEChallengeData2016"
 URLS = (

@@ -86,7 +86,7 @@ def write_cache(
         InputError: a sample cannot be read, pictures are not uint8, or the disk has not enough room.
     """
     folder = Path(folder)
-    if folder.is_dir() and not _misfit(folder, dataset):
+    if folder.is_dir() and not isinstance(_entries(folder, dataset), str):
         return folder
     writing = folder.with_name(f".{folder.name}.writing")
     try:
@@ -154,11 +154,14 @@ def _source(files: list[Path]) -> list[Any]:
     return found
 
 
-def _misfit(folder: Path, dataset: PairedDataset) -> str | None:
-    """Why the cache is not that of the data set, None when it is."""
+def _entries(folder: Path, dataset: PairedDataset) -> list[_Entry] | str:
+    """Where the samples of the data set lie in the cache; or why it is not theirs."""
     try:
         index = read_json(folder / INDEX)
-        entries = [_Entry(*fields) for fields in index["samples"]]
+        entries = [
+            _Entry(offset, tuple(shape), *rest)  # type: ignore[arg-type]  # three numbers
+            for offset, shape, *rest in index["samples"]
+        ]
         length = (folder / PIXELS).stat().st_size
     except (InputError, OSError, KeyError, TypeError) as error:
         return f"it cannot be read ({error})"
@@ -171,7 +174,7 @@ def _misfit(folder: Path, dataset: PairedDataset) -> str | None:
     for number, entry in enumerate(entries):
         if entry.source != _source(dataset.files(number)):
             return f"the files of {entry.name} were changed after it was written"
-    return None
+    return entries
 
 
 class CachedDataset:
@@ -184,16 +187,13 @@ class CachedDataset:
             InputError: the cache was made from other files, or is damaged.
         """
         self.dataset, self.folder = dataset, Path(folder)
-        problem = _misfit(self.folder, dataset)
-        if problem is not None:
+        entries = _entries(self.folder, dataset)
+        if isinstance(entries, str):
             raise InputError(
-                f"The decoded cache in {self.folder} does not fit its data set: {problem}. Run `fcnbook data cache` "
+                f"The decoded cache in {self.folder} does not fit its data set: {entries}. Run `fcnbook data cache` "
                 "again, or delete that folder."
             )
-        self._entries = [
-            _Entry(fields[0], tuple(fields[1]), *fields[2:])  # type: ignore[arg-type]
-            for fields in read_json(self.folder / INDEX)["samples"]
-        ]
+        self._entries = entries
         self._pixels: np.ndarray | None = None
 
     def __getstate__(self) -> dict[str, Any]:

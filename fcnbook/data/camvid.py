@@ -25,7 +25,6 @@ from fcnbook.data._common import (
     PublishedSplit,
     SplitReport,
     check_split,
-    class_facts,
     files_by_id,
     lookup_table,
     pair_by_name,
@@ -37,7 +36,7 @@ from fcnbook.data._common import ids_sha256 as ids_sha256
 from fcnbook.data._common import read_pair as _read_pair
 from fcnbook.download import fetch, unpack
 from fcnbook.files import InputError, write_error
-from fcnbook.labels import CAMVID
+from fcnbook.labels import CAMVID, class_facts
 from fcnbook.types import Sample
 
 _COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"

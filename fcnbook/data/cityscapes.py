@@ -28,7 +28,6 @@ from fcnbook.data._common import (
     PathLike,
     SplitReport,
     check_split,
-    class_facts,
     files_by_id,
     locate,
     lookup_table,
@@ -42,7 +41,7 @@ from fcnbook.data._common import (
 )
 from fcnbook.download import fetch
 from fcnbook.files import InputError
-from fcnbook.labels import IGNORE_INDEX
+from fcnbook.labels import IGNORE_INDEX, class_facts
 from fcnbook.types import Sample
 
 SITE = "https://www.cityscapes-dataset.com"

@@ -38,7 +38,6 @@ from fcnbook.data._common import (
     PublishedSplit,
     SplitReport,
     check_split,
-    class_facts,
     files_by_id,
     locate,
     lookup_table,
@@ -55,7 +54,7 @@ from fcnbook.data._common import (
 from fcnbook.data._matlab import read_matlab
 from fcnbook.download import fetch, unpack
 from fcnbook.files import InputError, read_image, write_error
-from fcnbook.labels import IGNORE_INDEX
+from fcnbook.labels import IGNORE_INDEX, class_facts
 from fcnbook.types import Sample
 
 PathLike = str | os.PathLike[str]
@@ -463,7 +462,7 @@ def _gather(given: Sequence[PathLike], root: Path) -> Path | None:
         return original
     for interrupted in sorted(root.glob(".*.unpacked")):
         _move_out(interrupted, root)
-    if locate(root, "RGB", "Label") if root.is_dir() else False:
+    if root.is_dir() and locate(root, "RGB", "Label") is not None:
         return None
     top = locate(root, "data/images") if root.is_dir() else None
     if top is not None and any((top / name).exists() for name in (*_FOLDERS[1:], f"labels/{_CONVERTED}")):

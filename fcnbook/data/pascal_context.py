@@ -37,7 +37,6 @@ from fcnbook.data._common import (
     PublishedSplit,
     SplitReport,
     check_split,
-    class_facts,
     files_by_id,
     is_intact_png,
     locate,
@@ -53,7 +52,7 @@ from fcnbook.data._devkit import Archive, bring, given_files, ids_in_list
 from fcnbook.data._matlab import read_matlab
 from fcnbook.download import fetch
 from fcnbook.files import InputError, read_labels, write_atomic
-from fcnbook.labels import IGNORE_INDEX
+from fcnbook.labels import IGNORE_INDEX, class_facts
 from fcnbook.types import Sample
 
 Route = Literal["json", "mat"]

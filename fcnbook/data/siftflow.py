@@ -30,7 +30,6 @@ from fcnbook.data._common import (
     SplitReport,
     apply_code,
     check_split,
-    class_facts,
     files_by_id,
     locate,
     lookup_table,
@@ -51,7 +50,7 @@ from fcnbook.data._common import (
 from fcnbook.data._matlab import read_matlab
 from fcnbook.download import fetch
 from fcnbook.files import InputError, read_labels
-from fcnbook.labels import GEOMETRY, IGNORE_INDEX, LABELS
+from fcnbook.labels import GEOMETRY, IGNORE_INDEX, LABELS, UNSCORED, class_facts
 from fcnbook.types import Sample
 
 PathLike = str | os.PathLike[str]
@@ -65,7 +64,6 @@ UNLABELLED = ("highway_bost181", "street_urb506")
 
 SPLITS = published_splits("sift_flow")
 _CLASSES = LABELS["siftflow"].classes
-_ABSENT_IN_TEST = frozenset(class_facts("sift_flow")["absent_in_test"])
 
 
 def _identity(num_classes: int) -> LabelCode:
@@ -199,7 +197,7 @@ def _check_split(top: Path, split: str) -> SplitReport:
         return report
     names = ", ".join(_CLASSES[label] for label in absent)
     note = f"Classes without a pixel in this split: {names}. They are left out of the mean"
-    note += ", as published." if split == "test" and set(absent) == _ABSENT_IN_TEST else "."
+    note += ", as published." if split == "test" and set(absent) == set(UNSCORED["siftflow", "test"]) else "."
     return report._replace(notes=(note,))
 
 

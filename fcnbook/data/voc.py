@@ -36,7 +36,6 @@ from fcnbook.data._common import (
     SplitReport,
     apply_code,
     check_split,
-    class_facts,
     files_by_id,
     ids_sha256,
     locate,
@@ -52,6 +51,7 @@ from fcnbook.data._common import (
 from fcnbook.data._devkit import Archive, bring, given_files, ids_in_list
 from fcnbook.data._matlab import read_matlab
 from fcnbook.files import InputError
+from fcnbook.labels import class_facts
 
 VOC12AUG = ("train", "trainaug", "val")
 VOC11 = ("sbd_train", "seg11valid")

@@ -6,7 +6,8 @@ asserts that each key equals what its recipe renders to.
 
 import difflib
 
-from fcnbook.published import ALIASES
+from fcnbook.files import InputError
+from fcnbook.published import ALIASES, PUBLISHED, PublishedRow, rows_of
 from fcnbook.recipe import Recipe
 from fcnbook.recipes import ade20k, camvid, cityscapes, nyud, pascal_context, siftflow, streets, voc
 from fcnbook.recipes.scale import notebook_scale, scaled, with_num_steps
@@ -38,4 +39,26 @@ def find_recipe(name: str) -> Recipe:
     raise KeyError(f'There is no recipe "{name}".{hint} `fcnbook list` shows all {len(RECIPES)}.')
 
 
-__all__ = ["RECIPES", "find_recipe", "notebook_scale", "scaled", "with_num_steps"]
+PROFILED = "autodrive_fcn_r101_256x512_60e_cityscapes_amp"
+"""Recipe of the network of the three profiling rows, FCN on ResNet-101 with 19 classes."""
+
+
+def find_network(name: str) -> tuple[PublishedRow | None, Recipe]:
+    """The published row, None where there is none, and the recipe of a key or of a recipe's name.
+
+    A profiling row has no recipe of its own; it comes with the recipe of its network.
+
+    Raises:
+        InputError: there is no row or recipe of that name.
+    """
+    row = PUBLISHED.get(name)
+    try:
+        recipe = find_recipe(name if row is None else row.recipe or PROFILED)
+    except KeyError as error:
+        raise InputError(
+            f"{error.args[0]} Rows are written 000-01; `fcnbook list --rows` shows them."
+        ) from None
+    return row or next(iter(rows_of(recipe.name)), None), recipe
+
+
+__all__ = ["PROFILED", "RECIPES", "find_network", "find_recipe", "notebook_scale", "scaled", "with_num_steps"]

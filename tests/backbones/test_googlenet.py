@@ -7,6 +7,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.nn import functional as F
+from written_out import caffe_pool, response_norm
 
 from fcnbook.backbones import GoogLeNet
 from fcnbook.files import InputError
@@ -18,19 +19,6 @@ from fcnbook.types import StageInfo
 def unit(state, name, x, stride=1, padding=0):
     weight, bias = state[f"{name}.conv.weight"], state[f"{name}.conv.bias"]
     return F.conv2d(x, weight, bias, stride, padding).clamp(min=0)
-
-
-def caffe_pool(x):
-    """ceil((n - 3) / 2) + 1 cells a side, the last of which may look beyond the border."""
-    missing = [(-(-(n - 3) // 2) * 2 + 3) - n for n in x.shape[-2:]]
-    x = F.pad(x, (0, missing[1], 0, missing[0]), value=-torch.inf)
-    return x.unfold(2, 3, 2).unfold(3, 3, 2).amax(dim=(-2, -1))
-
-
-def response_norm(x):
-    """x_c / (1 + alpha / 5 * sum of x^2 over channels c - 2 to c + 2) ^ 0.75, alpha = 1e-4."""
-    total = torch.stack([x[:, max(c - 2, 0) : c + 3].square().sum(1) for c in range(x.shape[1])], dim=1)
-    return x / (1 + 1e-4 / 5 * total) ** 0.75
 
 
 def inception(state, name, x):

@@ -15,6 +15,9 @@ import scipy.io
 import scipy.sparse
 from PIL import Image
 
+from fcnbook.data._common import PublishedSplit, ids_sha256
+from fcnbook.files import InputError
+
 H, W = 24, 32  # every fake picture, unless said otherwise
 
 
@@ -479,3 +482,16 @@ print(kill_at, len(trees))
     assert done.returncode == 0, done.stderr
     kills, trees = map(int, done.stdout.split())
     return kills, trees
+
+
+# ------------------------------------------------------------------------------------- passing for the published one
+
+
+def facts(names):
+    """Names by split -> the facts of a published data set that holds just these."""
+    return {split: PublishedSplit(len(ids), ids_sha256(ids)) for split, ids in names.items()}
+
+
+def no_network(urls, dest, checksum):
+    """Stands in for the `fetch` of a module."""
+    raise InputError(f"no network for {dest.name}")

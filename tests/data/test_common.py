@@ -17,7 +17,6 @@ from fcnbook.data._common import (
     Pair,
     PublishedSplit,
     check_split,
-    class_facts,
     files_by_id,
     ids_sha256,
     locate,
@@ -32,6 +31,7 @@ from fcnbook.data._common import (
     write_pngs,
 )
 from fcnbook.files import InputError
+from fcnbook.labels import class_facts
 
 EDITION = Edition(
     title="Toy",

@@ -6,7 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_trees import H, W, cell, gray, kill_at_every_step, lines, mat, nyudv2, picture, stripes, tree
+from fake_trees import (
+    H,
+    W,
+    cell,
+    facts,
+    gray,
+    kill_at_every_step,
+    lines,
+    mat,
+    no_network,
+    nyudv2,
+    picture,
+    stripes,
+    tree,
+)
 from PIL import Image
 
 from fcnbook.data import nyud
@@ -31,14 +45,7 @@ def published(monkeypatch):
     """Take the fake tree for the published edition; nothing may ask for the network."""
     monkeypatch.setattr(nyud, "SPLITS", facts(NAMES))
 
-    def fetch(urls, dest, checksum):
-        raise InputError(f"no network for {dest.name}")
-
-    monkeypatch.setattr(nyud, "fetch", fetch)
-
-
-def facts(names):
-    return {split: PublishedSplit(len(ids), ids_sha256(ids)) for split, ids in names.items()}
+    monkeypatch.setattr(nyud, "fetch", no_network)
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from pathlib import Path
 import fake_trees
 import numpy as np
 import pytest
-from fake_trees import gray, kill_at_every_step, lines, mat, paletted, rle_encode, stripes, tree
+from fake_trees import gray, kill_at_every_step, lines, mat, no_network, paletted, rle_encode, stripes, tree
 from PIL import Image
 
 from fcnbook.data import _devkit, pascal_context
-from fcnbook.data._common import PublishedSplit, class_facts, ids_sha256
+from fcnbook.data._common import PublishedSplit, ids_sha256
 from fcnbook.data.pascal_context import (
     PascalContext,
     PascalContext59,
@@ -23,6 +23,7 @@ from fcnbook.data.pascal_context import (
     prepare,
 )
 from fcnbook.files import InputError
+from fcnbook.labels import class_facts
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = {"train": ["2008_000008", "2008_000015"], "val": ["2008_000002", "2008_000003"]}
@@ -38,11 +39,8 @@ def published(monkeypatch):
     mat_form = {"train": PublishedSplit(3), "val": PublishedSplit(3)}
     monkeypatch.setattr(pascal_context, "SPLITS", {"json": json_form, "mat": mat_form})
 
-    def fetch(urls, dest, checksum):
-        raise InputError(f"no network for {dest.name}")
-
-    monkeypatch.setattr(_devkit, "fetch", fetch)
-    monkeypatch.setattr(pascal_context, "fetch", fetch)
+    monkeypatch.setattr(_devkit, "fetch", no_network)
+    monkeypatch.setattr(pascal_context, "fetch", no_network)
 
 
 @pytest.fixture

@@ -5,11 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_trees import gray, kill_at_every_step, lines, mat, picture, sift_flow, stripes, tree
+from fake_trees import (
+    facts,
+    gray,
+    kill_at_every_step,
+    lines,
+    mat,
+    no_network,
+    picture,
+    sift_flow,
+    stripes,
+    tree,
+)
 from PIL import Image
 
 from fcnbook.data import siftflow
-from fcnbook.data._common import PublishedSplit, ids_sha256
 from fcnbook.data.siftflow import SCENES, SPLITS, SiftFlow, check, find_pairs, prepare
 from fcnbook.files import InputError
 from fcnbook.labels import LABELS
@@ -21,13 +31,9 @@ NAMES = {"trainval": ["coast_art1130", "coast_art294"], "test": ["coast_arnat59"
 @pytest.fixture(autouse=True)
 def published(monkeypatch):
     """Take the fake tree for the published edition; nothing may ask for the network."""
-    facts = {split: PublishedSplit(len(ids), ids_sha256(ids)) for split, ids in NAMES.items()}
-    monkeypatch.setattr(siftflow, "SPLITS", facts)
+    monkeypatch.setattr(siftflow, "SPLITS", facts(NAMES))
 
-    def fetch(urls, dest, checksum):
-        raise InputError(f"no network for {dest.name}")
-
-    monkeypatch.setattr(siftflow, "fetch", fetch)
+    monkeypatch.setattr(siftflow, "fetch", no_network)
 
 
 @pytest.fixture

@@ -9,7 +9,18 @@ import fake_trees
 import numpy as np
 import pytest
 import scipy.io
-from fake_trees import kill_at_every_step, lines, mat, paletted, picture, sbd_mat, stripes, tree
+from fake_trees import (
+    facts,
+    kill_at_every_step,
+    lines,
+    mat,
+    no_network,
+    paletted,
+    picture,
+    sbd_mat,
+    stripes,
+    tree,
+)
 from PIL import Image
 
 from fcnbook.data import _devkit, voc
@@ -29,10 +40,6 @@ NAMES = {
 SETS = Path("VOC2012", "ImageSets", "Segmentation")
 
 
-def facts(names):
-    return {split: PublishedSplit(len(ids), ids_sha256(ids)) for split, ids in names.items()}
-
-
 @pytest.fixture(autouse=True)
 def published(monkeypatch):
     """Take the fake tree for the published edition; nothing may ask for the network."""
@@ -41,10 +48,7 @@ def published(monkeypatch):
     monkeypatch.setattr(voc, "SPLITS", {**known, "sbd_train": PublishedSplit(3)})
     monkeypatch.setattr(voc, "_packaged_seg11valid", lambda: NAMES["seg11valid"])
 
-    def fetch(urls, dest, checksum):
-        raise InputError(f"no network for {dest.name}")
-
-    monkeypatch.setattr(_devkit, "fetch", fetch)
+    monkeypatch.setattr(_devkit, "fetch", no_network)
 
 
 @pytest.fixture
