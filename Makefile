@@ -22,10 +22,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/codespell --skip fcnbook/classes.json fcnbook data_scripts tests README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell --skip fcnbook/datasets/classes.json fcnbook data_scripts tests README.md CHANGELOG.md CONTRIBUTING.md
 
 notebooks: $(READY)  ## execute the committed notebooks again, in place
-	$(BIN)/python -m fcnbook.headless notebooks
+	$(BIN)/python -m fcnbook.book.headless notebooks
 
 bench: $(READY)
 	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only

@@ -1,7 +1,7 @@
 """fcnbook: semantic segmentation from the FCN paper to FastFCN, in notebooks that run.
 
 Everything listed in `__all__` is imported when it is first used (PEP 562), so `import fcnbook` loads neither torch nor
-numpy and takes milliseconds. (The function `run` is not here: `fcnbook.run` is its module.)
+numpy and takes milliseconds. (The function `run` is not here: `fcnbook.runs.trainer` is its module.)
 """
 
 import importlib
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fcnbook.inference import Prediction, predict
     from fcnbook.published import PUBLISHED
     from fcnbook.recipes import RECIPES, find_recipe, scaled
-    from fcnbook.weights import load_published
+    from fcnbook.weights.load import load_published
 
 _HOME = {
     "PUBLISHED": "published",

@@ -1,6 +1,6 @@
 """Recipe -> objects: the only file that turns data into networks, data sets, loaders and optimisers.
 
-Layer 5. Each function is one `match`, so "go to definition" leads from a spec to its class.
+Each function is one `match`, so "go to definition" leads from a spec to its class.
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fcnbook.backbones import VGG16, CaffeNet, GoogLeNet, ResNet, TwoStreamVGG16
-from fcnbook.data._common import FolderDataset
-from fcnbook.data.ade20k import ADE20K
-from fcnbook.data.augment import TrainTransform
-from fcnbook.data.cache import CachedDataset, cache_folder
-from fcnbook.data.camvid import CamVid
-from fcnbook.data.cityscapes import Cityscapes
-from fcnbook.data.loader import TrainStream
-from fcnbook.data.nyud import NYUD
-from fcnbook.data.pascal_context import PascalContext, PascalContext59
-from fcnbook.data.siftflow import SiftFlow
-from fcnbook.data.streets import Split, Streets
-from fcnbook.data.voc import VOC
+from fcnbook.datasets._common import FolderDataset
+from fcnbook.datasets.ade20k import ADE20K
+from fcnbook.datasets.camvid import CamVid
+from fcnbook.datasets.cityscapes import Cityscapes
+from fcnbook.datasets.nyud import NYUD
+from fcnbook.datasets.pascal_context import PascalContext, PascalContext59
+from fcnbook.datasets.siftflow import SiftFlow
+from fcnbook.datasets.streets import Split, Streets
+from fcnbook.datasets.voc import VOC
 from fcnbook.files import InputError
-from fcnbook.heads import (
+from fcnbook.losses import inverse_sqrt_frequency_weights
+from fcnbook.models.backbones import VGG16, CaffeNet, GoogLeNet, ResNet, TwoStreamVGG16
+from fcnbook.models.heads import (
     ASPPHead,
     EncHead,
     FCNHead,
@@ -36,8 +34,11 @@ from fcnbook.heads import (
     PSPHead,
     SemanticFPNHead,
 )
-from fcnbook.losses import inverse_sqrt_frequency_weights
-from fcnbook.necks import FPN, JPU
+from fcnbook.models.necks import FPN, JPU
+from fcnbook.models.segmenter import Segmenter
+from fcnbook.pipeline.augment import TrainTransform
+from fcnbook.pipeline.cache import CachedDataset, cache_folder
+from fcnbook.pipeline.loader import TrainStream
 from fcnbook.recipe import (
     ASPPHeadSpec,
     BackboneSpec,
@@ -60,7 +61,6 @@ from fcnbook.recipe import (
     VGGSpec,
     default_root,
 )
-from fcnbook.segmenter import Segmenter
 from fcnbook.types import Batch, SegmentationDataset, StageInfo
 
 Backbone = VGG16 | TwoStreamVGG16 | CaffeNet | GoogLeNet | ResNet

@@ -1,4 +1,4 @@
-"""What a network costs before it runs: parameters, operations and memory, counted without memory for weights. Layer 6.
+"""What a network costs before it runs: parameters, operations and memory, counted without memory for weights.
 
 `count_cost` runs a network on the meta device, `predict_training_memory` and `predict_inference_memory` follow the
 sizes of its tensors through one step. The counts of every recipe are also package data, `costs.json`, which
@@ -27,7 +27,7 @@ from fcnbook.recipes import PROFILED, RECIPES
 if TYPE_CHECKING:  # torch is imported where something is counted, so that the table is read in milliseconds
     from torch import Tensor, nn
 
-    from fcnbook.segmenter import Segmenter
+    from fcnbook.models.segmenter import Segmenter
 
 AUXILIARY = "auxiliary_head"
 
@@ -163,7 +163,7 @@ The median of 13 rows of seed 000 (FCN on R-18 to R-101, D8 and D16, three data 
 1.11 and 1.22. The rest is what a count of tensors cannot see: workspaces of the convolutions, a second copy of the
 gradients for the exchange between four GPUs, and the batch norm and the losses of PyTorch 1.5. Four rows of DeepLabV3,
 PSPNet and JPU lie between 1.18 and 1.37; two of EncNet at 1.8 and 2.0, for the source holds the difference of each
-position to each codeword in memory and `fcnbook.heads.EncHead` does not.
+position to each codeword in memory and `fcnbook.models.heads.EncHead` does not.
 """
 
 
@@ -227,7 +227,7 @@ def predict_inference_memory(recipe: Recipe, size: Size | None = None) -> int:
     import torch
 
     from fcnbook.inference import argmax_classes
-    from fcnbook.layers import resize
+    from fcnbook.models.layers import resize
 
     height, width = size or cost_size(recipe)
 

@@ -1,7 +1,4 @@
-"""Downloads that resume, try mirrors, check what arrived, and never leave half a file; and safe unpacking.
-
-Layer 0.
-"""
+"""Downloads that resume, try mirrors, check what arrived, and never leave half a file; and safe unpacking."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Pictures and class ids -> pictures one can look at: masks, overlays, error maps, contact sheets, curves.
 
-Layer 1. Everything is a plain function on numpy arrays, drawn with cv2 and Pillow; nothing here knows of
+Everything is a plain function on numpy arrays, drawn with cv2 and Pillow; nothing here knows of
 notebooks, widgets or matplotlib's figures, so a slider redraws in milliseconds and a test can compare pixels. A
 *picture* is (H, W, 3) uint8 RGB. Taught in notebook 00.
 """

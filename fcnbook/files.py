@@ -1,6 +1,6 @@
 """Files on disk -> arrays, with errors that a reader can act on; and writes that never leave half a file.
 
-Layer 0; numpy and Pillow are imported where they are used. Taught in notebook 00.
+numpy and Pillow are imported where they are used. Taught in notebook 00.
 """
 
 from __future__ import annotations

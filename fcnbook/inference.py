@@ -1,6 +1,6 @@
 """Pictures -> logits at the pictures' own size -> `Prediction`: the one path from pixels to masks.
 
-Layer 4. Taught in notebooks 01 and 02. Training, evaluation and `predict` all come through here, so that a score never
+Taught in notebooks 01 and 02. Training, evaluation and `predict` all come through here, so that a score never
 depends on who took it. The protocol of a score is its `EvalSpec`; mmsegmentation 0.x, which measured most
 published rows, is followed in every step.
 """
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from fcnbook.draw import colorize, overlay, png_bytes
 from fcnbook.files import InputError, read_image, write_atomic
 from fcnbook.labels import LABELS
-from fcnbook.layers import resize
+from fcnbook.models.layers import resize
 from fcnbook.recipe import DataSpec, EvalSpec, Recipe, Size, fitted_size
 from fcnbook.types import SegLogits, Window
 

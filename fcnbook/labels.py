@@ -1,6 +1,6 @@
 """Class names, colours and the ignore index of every data set.
 
-Layer 0. Taught in notebook 00. One rule holds everywhere: 255 means "no class applies", 0 to K-1 are the classes.
+Taught in notebook 00. One rule holds everywhere: 255 means "no class applies", 0 to K-1 are the classes.
 """
 
 import importlib.resources
@@ -41,7 +41,7 @@ STREETS = _label_set(
     car=(0, 0, 142),
     person=(220, 20, 60),
 )
-"""The generated scenes of `fcnbook.data.streets`; colours follow Cityscapes where the class exists there."""
+"""The generated scenes of `fcnbook.datasets.streets`; colours follow Cityscapes where the class exists there."""
 
 CLASSES_ENTRY = {
     "cityscapes": "cityscapes",
@@ -67,7 +67,7 @@ def class_facts(entry: str) -> dict[str, Any]:
 @cache
 def _classes_file() -> dict[str, Any]:
     entries: dict[str, Any] = json.loads(
-        importlib.resources.files("fcnbook").joinpath("classes.json").read_text("utf-8")
+        importlib.resources.files("fcnbook").joinpath("datasets/classes.json").read_text("utf-8")
     )
     return entries
 

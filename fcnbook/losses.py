@@ -1,6 +1,6 @@
 """`SegLogits` and labels -> the loss that is minimised.
 
-Layer 1. Taught in notebook 01. The averaging rule differs between the sources of the published rows, and with
+Taught in notebook 01. The averaging rule differs between the sources of the published rows, and with
 it the size of every gradient, so it is part of the recipe (`LossSpec`).
 """
 

@@ -1,6 +1,6 @@
 """Predicted and true class ids -> confusion matrix -> scores.
 
-Layer 1. Taught in notebook 01. A score is taken once, from the summed matrix of all pictures.
+Taught in notebook 01. A score is taken once, from the summed matrix of all pictures.
 """
 
 from __future__ import annotations

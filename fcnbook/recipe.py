@@ -1,6 +1,6 @@
 """A recipe: everything that decides the numbers of a run, as plain frozen data.
 
-Layer 0; imports no torch. Shared constants and the table of recipes live in `fcnbook.recipes`, the objects that a
+Imports no torch. Shared constants and the table of recipes live in `fcnbook.recipes`, the objects that a
 recipe describes are built in `fcnbook.build`. Sizes are always (height, width). Taught in notebook 02.
 """
 
@@ -448,7 +448,7 @@ class Recipe:
     loss_scale: float | None = None
     """fp16 only: a constant factor of the loss. None: the scaler of PyTorch, which adapts it."""
     init: tuple[str, ...] = ()
-    """Start weights: keys of `fcnbook.weights.START_WEIGHTS` or names of recipes; () is random.
+    """Start weights: keys of `fcnbook.weights.load.START_WEIGHTS` or names of recipes; () is random.
 
     Two names fill the two streams of late fusion."""
     source: Literal["fcnbook", "mmsegmentation", "sssegmentation", "pytorch-auto-drive", "fcn"] = "fcnbook"
@@ -457,6 +457,8 @@ class Recipe:
     """Set by `fcnbook.recipes.scaled`, never by hand."""
     base: str | None = None
     """Name of the full recipe that this one was scaled from."""
+    overrides: tuple[str, ...] = ()
+    """What was changed by hand, such as "optim.lr=0.003". The fields hold the new values already; this says which."""
 
     def __str__(self) -> str:
         """Every number in force, one field a line."""
@@ -610,8 +612,13 @@ def _from_plain(value: Any, part: type | None) -> Any:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """Sixteen hex digits that change with every number of the recipe."""
-    text = json.dumps(recipe_to_dict(recipe), sort_keys=True)
+    """Sixteen hex digits that change with every number of the recipe.
+
+    What only describes is left out, so that the hash of a recipe stays the same when descriptions are added.
+    """
+    fields = recipe_to_dict(recipe)
+    del fields["overrides"]
+    text = json.dumps(fields, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

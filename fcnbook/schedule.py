@@ -1,6 +1,6 @@
 """Step -> learning rate, as a pure function, so that a resumed run continues on the same curve.
 
-Layer 1; imports no torch. Taught in notebook 02.
+Imports no torch. Taught in notebook 02.
 """
 
 from __future__ import annotations

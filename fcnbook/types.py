@@ -1,6 +1,6 @@
 """The types that pass between the steps: files -> Sample -> Batch -> Features -> SegLogits.
 
-Layer 0; importing this module loads neither torch nor numpy.
+Importing this module loads neither torch nor numpy.
 """
 
 from __future__ import annotations

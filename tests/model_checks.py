@@ -7,8 +7,8 @@ import io
 import pytest
 import torch
 
-from fcnbook.segmenter import Segmenter
-from fcnbook.testing import randomize
+from fcnbook.book.agree import randomize
+from fcnbook.models.segmenter import Segmenter
 from fcnbook.types import SegLogits
 
 NUM_CLASSES = 5

@@ -24,10 +24,10 @@ from fcnbook.cost import (
 )
 from fcnbook.files import InputError
 from fcnbook.losses import segmentation_loss
+from fcnbook.models.segmenter import Segmenter
 from fcnbook.published import PUBLISHED, Measured, row_verdicts, rows_of
 from fcnbook.recipe import FCNHeadSpec, ModelSpec, OptimSpec, ResNetSpec
 from fcnbook.recipes import PROFILED, RECIPES, scaled
-from fcnbook.segmenter import Segmenter
 
 R18 = RECIPES["fcn_r18-d8_512x1024_80k_cityscapes"]
 TINY = scaled(RECIPES["fcn_r18-d8_360x480_10k_camvid"], "tiny")

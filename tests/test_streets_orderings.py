@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from fcnbook.build import build_dataset, build_segmenter
-from fcnbook.checkpoint import load_weights
-from fcnbook.evaluate import evaluate
+from fcnbook.evaluation import evaluate
 from fcnbook.metrics import compute_scores
 from fcnbook.recipes import RECIPES, scaled
-from fcnbook.run import run
-from fcnbook.rundir import RunDir
+from fcnbook.runs.folder import RunDir
+from fcnbook.runs.trainer import run
+from fcnbook.weights.checkpoint import load_weights
 
 pytestmark = pytest.mark.slow
 

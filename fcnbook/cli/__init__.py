@@ -1,4 +1,4 @@
-"""The command `fcnbook`. Layer 10.
+"""The command `fcnbook`.
 
 Each subcommand is one function that returns the exit status: 0 done, 1 something failed, 2 the input cannot be used
 (one sentence says why), 130 interrupted. torch is imported only by the commands that need it.

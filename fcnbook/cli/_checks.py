@@ -12,14 +12,14 @@ def doctor_checkpoint(options: argparse.Namespace) -> int:
     files = options.words[1:] if options.words[0] == "checkpoint" else options.words
     if len(files) != 1:
         raise InputError(f"`fcnbook doctor checkpoint FILE` takes one file of weights, got {len(files)}.")
-    from fcnbook.doctor import doctor_checkpoint
+    from fcnbook.weights.doctor import doctor_checkpoint
 
     return doctor_checkpoint(files[0])
 
 
 def verify_row(options: argparse.Namespace) -> int:
     """Score a published checkpoint by its own protocol, and judge it."""
-    from fcnbook.verify import verify
+    from fcnbook.reproduce.verify import verify
 
     report = verify(
         options.row,
@@ -39,7 +39,7 @@ def verify_row(options: argparse.Namespace) -> int:
 
 def bench_row(options: argparse.Namespace) -> int:
     """Measure speed and memory as the source of a row did."""
-    from fcnbook.bench import bench
+    from fcnbook.reproduce.bench import bench
 
     report = bench(
         options.row,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from fcnbook.files import InputError
 from fcnbook.recipe import Size
-from fcnbook.rundir import RunDir
+from fcnbook.runs.folder import RunDir
 
 if TYPE_CHECKING:
-    from fcnbook.segmenter import Segmenter
+    from fcnbook.models.segmenter import Segmenter
 
 # Types of arguments
 
@@ -76,8 +76,8 @@ def load_model(path: Path, device: str | None) -> Segmenter:
     if weights is None:
         raise InputError(f"{path} holds no checkpoint yet.")
     from fcnbook.build import build_segmenter, find_device
-    from fcnbook.checkpoint import load_weights
     from fcnbook.recipe import recipe_from_dict
+    from fcnbook.weights.checkpoint import load_weights
 
     place = find_device(device)
     model = build_segmenter(recipe_from_dict((run_dir.recipe() or {})["recipe"]))

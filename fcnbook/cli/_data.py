@@ -13,8 +13,8 @@ from fcnbook.files import InputError
 from fcnbook.recipe import DataName, DataSpec, FCNHeadSpec, Recipe, default_root
 
 if TYPE_CHECKING:
-    from fcnbook.data._common import SplitReport
-    from fcnbook.data.pascal_context import Route
+    from fcnbook.datasets._common import SplitReport
+    from fcnbook.datasets.pascal_context import Route
 
 NAMES: tuple[DataName, ...] = tuple(name for name in get_args(DataName) if name != "streets")
 OWN = "own"
@@ -44,9 +44,9 @@ def check_data(options: argparse.Namespace) -> int:
 
 
 def _check_own_folder(options: argparse.Namespace) -> int:
-    from fcnbook.data import own_folder
-    from fcnbook.data._own import find_files, read_classes
-    from fcnbook.data.label_doctor import examine_labels
+    from fcnbook.datasets import own_folder
+    from fcnbook.datasets._own import find_files, read_classes
+    from fcnbook.datasets.label_doctor import examine_labels
 
     root = options.data_root
     if root is None:
@@ -79,7 +79,7 @@ def _check_own_folder(options: argparse.Namespace) -> int:
         return 1
     print(
         "\nNo recipe trains on a folder of your own yet; chapter 10 will. What there is reads it in Python:\n"
-        "  from fcnbook.data.own_folder import OwnFolder\n"
+        "  from fcnbook.datasets.own_folder import OwnFolder\n"
         f'  dataset = OwnFolder({str(root)!r}, "train", num_classes={num_classes})'
     )
     return 0
@@ -88,7 +88,7 @@ def _check_own_folder(options: argparse.Namespace) -> int:
 def cache_data(options: argparse.Namespace) -> int:
     """Decode the splits that the recipes on a data set use, so that crops need no decoding."""
     from fcnbook.build import build_folder_dataset
-    from fcnbook.data.cache import cache_folder, write_cache
+    from fcnbook.pipeline.cache import cache_folder, write_cache
 
     name, root = _name_and_root(options)
     several = len({recipe.data.inputs for recipe in _recipes_on(name)}) > 1
@@ -139,31 +139,31 @@ def _name_and_root(options: argparse.Namespace) -> tuple[DataName, Path]:
 def _prepare(name: DataName, source: list[Path] | None, root: Path, route: Route | None) -> list[SplitReport]:
     match name:
         case "camvid":
-            from fcnbook.data import camvid
+            from fcnbook.datasets import camvid
 
             return camvid.prepare(_only_one(source), root)
         case "cityscapes":
-            from fcnbook.data import cityscapes
+            from fcnbook.datasets import cityscapes
 
             return cityscapes.prepare(source, root, _ask_for_account if sys.stdin.isatty() else None)
         case "ade20k":
-            from fcnbook.data import ade20k
+            from fcnbook.datasets import ade20k
 
             return ade20k.prepare(_only_one(source), root)
         case "voc12aug" | "voc11":
-            from fcnbook.data import voc
+            from fcnbook.datasets import voc
 
             return voc.prepare(source, root)
         case "pascal_context" | "pascal_context_59":
-            from fcnbook.data import pascal_context
+            from fcnbook.datasets import pascal_context
 
             return pascal_context.prepare(source, root, route=route, num_classes=_context_classes(name))
         case "nyud":
-            from fcnbook.data import nyud
+            from fcnbook.datasets import nyud
 
             return nyud.prepare(source, root)
         case "siftflow":
-            from fcnbook.data import siftflow
+            from fcnbook.datasets import siftflow
 
             return siftflow.prepare(source, root)
         case _:
@@ -191,31 +191,31 @@ def _only_one(source: list[Path] | None) -> Path | None:
 def _check(name: DataName, root: Path) -> list[SplitReport]:
     match name:
         case "camvid":
-            from fcnbook.data import camvid
+            from fcnbook.datasets import camvid
 
             return camvid.check(root)
         case "cityscapes":
-            from fcnbook.data import cityscapes
+            from fcnbook.datasets import cityscapes
 
             return cityscapes.check(root)
         case "ade20k":
-            from fcnbook.data import ade20k
+            from fcnbook.datasets import ade20k
 
             return ade20k.check(root)
         case "voc12aug" | "voc11":
-            from fcnbook.data import voc
+            from fcnbook.datasets import voc
 
             return voc.check(root, voc.VOC12AUG if name == "voc12aug" else voc.VOC11)
         case "pascal_context" | "pascal_context_59":
-            from fcnbook.data import pascal_context
+            from fcnbook.datasets import pascal_context
 
             return pascal_context.check(root, num_classes=_context_classes(name))
         case "nyud":
-            from fcnbook.data import nyud
+            from fcnbook.datasets import nyud
 
             return nyud.check(root)
         case "siftflow":
-            from fcnbook.data import siftflow
+            from fcnbook.datasets import siftflow
 
             return siftflow.check(root)
         case _:
@@ -255,7 +255,7 @@ def _print_reports(name: DataName, root: Path, reports: Iterable[SplitReport]) -
 def _label_tables(name: DataName, root: Path) -> Iterator[str]:
     """What the label doctor finds in the splits that the recipes use, one report an encoding."""
     from fcnbook.build import build_folder_dataset
-    from fcnbook.data.label_doctor import examine_labels
+    from fcnbook.datasets.label_doctor import examine_labels
     from fcnbook.labels import LABELS
 
     for data, split in _splits_of_recipes(name, None):

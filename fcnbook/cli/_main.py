@@ -16,7 +16,7 @@ from fcnbook.cli._recipes import SEEDS, list_recipes, show_cost
 from fcnbook.cli._runs import run_book, run_recipe, watch_run
 from fcnbook.files import InputError
 from fcnbook.recipe import SCALES
-from fcnbook.rundir import RunIsAlive
+from fcnbook.runs.folder import RunIsAlive
 
 _EXAMPLES = """\
 examples:

@@ -12,7 +12,7 @@ from fcnbook.cli._common import load_model
 from fcnbook.files import InputError
 
 if TYPE_CHECKING:
-    from fcnbook.segmenter import Segmenter
+    from fcnbook.models.segmenter import Segmenter
 
 # predict
 
@@ -78,7 +78,7 @@ def _largest_shares(mask: Any, classes: Sequence[str], count: int = 3) -> str:
 def export_model(options: argparse.Namespace) -> int:
     """Write a network as a file for other software; print how far the two agree."""
     model = _model_to_export(options)
-    from fcnbook.export import export
+    from fcnbook.weights.export import export
 
     done = export(model, options.out, options.format, options.size)
     print(f"{done.path}  {done.path.stat().st_size / 2**20:.1f} MiB, {options.format}")
@@ -120,11 +120,11 @@ def _model_to_export(options: argparse.Namespace) -> Segmenter:
     if options.weights is None:
         print("The weights are random; --weights FILE takes those of a file.", file=sys.stderr)
     elif options.weights.suffix == ".safetensors":
-        from fcnbook.checkpoint import load_weights
+        from fcnbook.weights.checkpoint import load_weights
 
         load_weights(model, options.weights)
     else:
-        from fcnbook.weights import load_published
+        from fcnbook.weights.load import load_published
 
         report = load_published(model, options.weights, ignore_hash=options.ignore_hash)
         print(report, file=sys.stderr)

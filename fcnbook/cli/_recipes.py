@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fcnbook.cli._common import aligned, by_size, percent
 from fcnbook.files import InputError
 from fcnbook.recipe import Recipe, Size, backbone_name, method_name
-from fcnbook.report import count_of_pictures
+from fcnbook.runs.report import count_of_pictures
 
 if TYPE_CHECKING:
     from fcnbook.cost import Cost

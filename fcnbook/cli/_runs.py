@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from fcnbook.cli._common import aligned
 from fcnbook.files import InputError
 from fcnbook.recipe import Recipe, default_root
-from fcnbook.rundir import RunDir
+from fcnbook.runs.folder import RunDir
 
 if TYPE_CHECKING:
-    from fcnbook.gallery import GalleryEntry
-    from fcnbook.headless import NotebookOutcome
+    from fcnbook.book.gallery import GalleryEntry
+    from fcnbook.book.headless import NotebookOutcome
 
 # run
 
@@ -26,7 +26,7 @@ def run_recipe(options: argparse.Namespace) -> int:
     """Execute notebooks/reproduce.ipynb for one recipe; print progress, verdict and paths."""
     recipe = _recipe_to_run(options.recipe)
     _check_inputs(options, recipe)
-    from fcnbook.headless import execute, find_notebook
+    from fcnbook.book.headless import execute, find_notebook
 
     out = options.out or Path("runs") / f"{recipe.name}-{options.scale}-seed{options.seed}"
     parameters = {
@@ -128,7 +128,7 @@ def _print_result(run_dir: RunDir) -> int:
 
 def _print_end(outcome: NotebookOutcome, run_dir: RunDir) -> None:
     """Say why a notebook did not come to its end, and how to go on."""
-    from fcnbook.headless import resume_hint
+    from fcnbook.book.headless import resume_hint
 
     if outcome.status == "failed":
         print(outcome.error, file=sys.stderr)
@@ -145,7 +145,7 @@ def _print_end(outcome: NotebookOutcome, run_dir: RunDir) -> None:
 
 def watch_run(options: argparse.Namespace) -> int:
     """Print a progress line every few seconds until the run ends."""
-    from fcnbook.headless import progress_line
+    from fcnbook.book.headless import progress_line
 
     run_dir, last = RunDir(options.run_dir), None
     if run_dir.status() == "new":
@@ -170,8 +170,8 @@ def watch_run(options: argparse.Namespace) -> int:
 
 def run_book(options: argparse.Namespace) -> int:
     """Execute every notebook, one line each; then a table of all runs and the gallery."""
-    from fcnbook.gallery import GalleryEntry, write_gallery
-    from fcnbook.headless import chapter_notebooks, execute, notebook_folder, resume_hint
+    from fcnbook.book.gallery import GalleryEntry, write_gallery
+    from fcnbook.book.headless import chapter_notebooks, execute, notebook_folder, resume_hint
 
     out = options.out or Path("runs") / options.scale
     notebooks = chapter_notebooks(options.notebooks)
@@ -226,7 +226,7 @@ class _StatusLine:
 
 def _score_and_verdict(folder: Path, outcome: NotebookOutcome) -> tuple[str, str]:
     """The best mIoU of a notebook's runs with its verdict; chapters without training have a dash."""
-    from fcnbook.gallery import finished_runs
+    from fcnbook.book.gallery import finished_runs
 
     results = [run.result() or {} for run in finished_runs(folder)]
     best = max(results, key=lambda result: result["miou"], default=None)
@@ -237,7 +237,7 @@ def _score_and_verdict(folder: Path, outcome: NotebookOutcome) -> tuple[str, str
 
 
 def _print_book_table(entries: Sequence[GalleryEntry]) -> None:
-    from fcnbook.gallery import finished_runs
+    from fcnbook.book.gallery import finished_runs
 
     lines = [("notebook", "recipe", "data", "seed", "mIoU", "mAcc", "aAcc", "params M", "train s", "verdict")]
     for entry in entries:

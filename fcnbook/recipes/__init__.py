@@ -1,4 +1,4 @@
-"""The recipes as values, one module a data set, and the switch between scales. Layer 1; imports no torch.
+"""The recipes as values, one module a data set, and the switch between scales. Imports no torch.
 
 `RECIPES` maps every name to its recipe. A name is rendered from the recipe (`fcnbook.recipe.recipe_name`), and a test
 asserts that each key equals what its recipe renders to.

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcnbook.data.augment import TrainTransform
-from fcnbook.data.loader import collate
 from fcnbook.files import read_image, read_labels
+from fcnbook.pipeline.augment import TrainTransform
+from fcnbook.pipeline.loader import collate
 from fcnbook.recipe import AugmentSpec
 from fcnbook.types import Sample
 

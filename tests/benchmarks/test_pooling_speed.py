@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fcnbook.layers import PyramidAverage
+from fcnbook.models.layers import PyramidAverage
 
 GRIDS = (1, 2, 3, 6)
 SHAPE = (1, 2048, 128, 256)

@@ -4,7 +4,7 @@ from itertools import count
 
 import pytest
 
-from fcnbook.data.streets import draw_scene
+from fcnbook.datasets.streets import draw_scene
 
 
 @pytest.mark.parametrize("size", [(96, 192), (192, 384)], ids=["96x192", "192x384"])

@@ -57,13 +57,13 @@ def test_no_part_waits_for_a_chapter_that_exists():
 
 @pytest.mark.parametrize("folder", ["backbones", "necks", "heads"])
 def test_every_public_network_part_is_built_in_a_notebook(folder):
-    package = importlib.import_module(f"fcnbook.{folder}")
+    package = importlib.import_module(f"fcnbook.models.{folder}")
     parts = {
         name
         for name, value in vars(package).items()
         if inspect.isclass(value) and issubclass(value, nn.Module)
     }
-    assert parts, f"fcnbook.{folder} exports no module"
+    assert parts, f"fcnbook.models.{folder} exports no module"
     named = {
         node.id
         for path in CHAPTERS

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fcnbook.book.agree import randomize
 from fcnbook.labels import IGNORE_INDEX
-from fcnbook.testing import randomize
 
 Size = tuple[int, int]
 SIZES = ((32, 64), (65, 33))

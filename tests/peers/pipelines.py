@@ -26,13 +26,13 @@ from mmengine.dataset import Compose
 from mmseg.datasets import BaseSegDataset
 from mmseg.evaluation import IoUMetric
 
+from fcnbook.book.agree import randomize
 from fcnbook.build import build_model
-from fcnbook.data.augment import TrainTransform
-from fcnbook.data.camvid import CamVid
+from fcnbook.datasets.camvid import CamVid
+from fcnbook.models.segmenter import Segmenter
+from fcnbook.pipeline.augment import TrainTransform
 from fcnbook.recipe import AugmentSpec, DataSpec, FCNHeadSpec, ResNetSpec
 from fcnbook.recipes import RECIPES
-from fcnbook.segmenter import Segmenter
-from fcnbook.testing import randomize
 from fcnbook.types import Sample, Window
 
 __all__ = ["CONFIGS", "MODELS", "BaseSegDataset", "Config", "ConfigDict", "IoUMetric", "init_default_scope"]

@@ -38,19 +38,19 @@ from pipelines import (
 from scipy import stats
 from torch import nn
 
-from fcnbook.data.augment import (
+from fcnbook.datasets.camvid import CamVid, find_pairs
+from fcnbook.files import read_image
+from fcnbook.inference import normalize, segment, slide_windows
+from fcnbook.labels import LABELS
+from fcnbook.metrics import compute_scores, confusion_matrix
+from fcnbook.pipeline.augment import (
     PhotometricDistortion,
     TrainTransform,
     draw_cut,
     largest_class_share,
     scaled_size,
 )
-from fcnbook.data.camvid import CamVid, find_pairs
-from fcnbook.data.loader import collate
-from fcnbook.files import read_image
-from fcnbook.inference import normalize, segment, slide_windows
-from fcnbook.labels import LABELS
-from fcnbook.metrics import compute_scores, confusion_matrix
+from fcnbook.pipeline.loader import collate
 from fcnbook.recipe import MS_FLIP_SCALES, AugmentSpec, DataSpec, EvalSpec
 from fcnbook.types import Sample, SegLogits
 

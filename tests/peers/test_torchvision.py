@@ -17,7 +17,7 @@ from torchvision.models._utils import IntermediateLayerGetter
 
 from fcnbook.build import build_backbone
 from fcnbook.labels import IGNORE_INDEX
-from fcnbook.layers import resize
+from fcnbook.models.layers import resize
 from fcnbook.recipe import FCNHeadSpec, LossSpec, ModelSpec, ResNetSpec, VGGSpec
 from fcnbook.recipes import RECIPES
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from data import fake_trees
+import fake_trees
 from PIL import Image
 from pipelines import CONFIGS, Config, IoUMetric, init_default_scope
 
@@ -25,9 +25,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import METRICS
 
+from fcnbook.book.agree import randomize
 from fcnbook.published import ALIASES, PUBLISHED, rows_of
-from fcnbook.testing import randomize
-from fcnbook.verify import verify
+from fcnbook.reproduce.verify import verify
 
 pytestmark = pytest.mark.peers
 

@@ -19,13 +19,13 @@ from mmcv.transforms import Compose
 from mmseg.utils import register_all_modules
 from PIL import Image
 
-from fcnbook.data._common import Pair
-from fcnbook.data.augment import TrainTransform
-from fcnbook.data.cache import CachedDataset, write_cache
-from fcnbook.data.loader import collate
+from fcnbook.datasets._common import Pair
 from fcnbook.files import read_image, read_labels
+from fcnbook.pipeline.augment import TrainTransform
+from fcnbook.pipeline.cache import CachedDataset, write_cache
+from fcnbook.pipeline.loader import collate
 from fcnbook.recipes import RECIPES
-from fcnbook.report import hardware_name
+from fcnbook.runs.report import hardware_name
 from fcnbook.types import Sample
 
 RECIPE = RECIPES["fcn_r50-d8_512x1024_40k_cityscapes"]

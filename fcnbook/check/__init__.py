@@ -1,5 +1,0 @@
-"""Checks of exercise answers: an answer in, a hint or "right" out. One module a notebook, layer 6.
-
-`from fcnbook.check import n01`, then `n01.check_dialect(answer)`: it prints what is wrong and returns False, or
-returns True.
-"""

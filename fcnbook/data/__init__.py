@@ -1,1 +1,0 @@
-"""Data sets, augmentation and loading: files -> Sample -> Batch. Taught in notebook 00."""

@@ -1,0 +1,1 @@
+"""The networks: images -> Features -> SegLogits. Layers, backbones, necks, heads, and the segmenter that joins them."""

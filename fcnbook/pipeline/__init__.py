@@ -1,0 +1,1 @@
+"""Sample -> Batch: augmentation, the order of the samples, and decoded caches. Taught in notebook 00."""

@@ -1,0 +1,450 @@
+"""Published weights and a data set on disk -> the verdict on a row of the tables, without any training.
+
+The weights of a row are loaded strictly into our network, scored by the recipe's own protocol on the whole split, and
+compared with what was printed. `fcnbook verify ROW` calls `verify` and prints the report.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import errno
+import functools
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fcnbook.build import build_dataset, build_segmenter, find_device
+from fcnbook.cost import Cost, count_cost, read_cost
+from fcnbook.datasets._common import published_pictures
+from fcnbook.evaluation import evaluate, protocol_line, scores_of
+from fcnbook.files import InputError, write_error, write_json
+from fcnbook.labels import LABELS
+from fcnbook.metrics import Scores
+from fcnbook.models.segmenter import Segmenter
+from fcnbook.published import Measured, PublishedRow, Verdict, row_verdicts
+from fcnbook.recipe import EvalSpec, Recipe, recipe_hash
+from fcnbook.recipes import find_network
+from fcnbook.runs.report import (
+    clock,
+    count_of_pictures,
+    git_commit,
+    hardware_name,
+    none_if_nan,
+    peak_memory_gib,
+    software_versions,
+)
+from fcnbook.types import Sample, SegmentationDataset
+from fcnbook.weights.load import (
+    RELEASED_FASTFCN,
+    LoadReport,
+    fetch_row_weights,
+    find_owner,
+    load_published,
+    row_urls,
+)
+
+Say = Callable[[str], None]
+"""Takes a line for the reader."""
+print_now = functools.partial(print, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport:
+    """Scores of published weights beside the published ones, and everything needed to believe them.
+
+    Scores are in [0, 1], here and in result.json; percent exists only in `text`.
+    """
+
+    row: str | None
+    """Key of the published row, such as "000-01"; None for a recipe without one."""
+    recipe: str
+    recipe_hash: str
+    weights: str
+    """Path of the file."""
+    weights_source: str
+    weights_sha256: str
+    weights_published: bool | None
+    """Whether that is the checksum of the published file; None where none was published or its checksum is unknown."""
+    entries_loaded: int
+    """Entries of the state dict; loading is strict, so none is missing."""
+    entries_dropped: dict[str, str]
+    """Names in the file -> why they were left out."""
+    warnings: list[str]
+    """What is doubtful about the weights, the data or this machine."""
+    data: str
+    split: str
+    pictures: int
+    """That were scored."""
+    pictures_published: int | None
+    """Of the split as published; None where nobody says."""
+    partial: str
+    """Why the scores are not those of the whole split and get no verdict; "" where they are."""
+    miou: float | None
+    """None where it is not a number, as with labels that are all void."""
+    miou_ms_flip: float | None
+    """None: not measured, or not a number."""
+    macc: float | None
+    aacc: float | None
+    fwiou: float | None
+    iou_per_class: list[float | None]
+    """None for a class that neither the labels nor the predictions hold."""
+    classes: list[str]
+    protocol: str
+    """How `miou` was measured here."""
+    published_protocol: str
+    published_revision: str
+    note: str
+    """What is doubtful about the row."""
+    seconds: float
+    """Of the pass at scale 1, reading of files included."""
+    seconds_ms_flip: float | None
+    images_per_second: float
+    peak_memory_gib: float
+    """CUDA: of allocated memory. CPU: of the resident set of the process."""
+    parameters: int
+    flops: int
+    """2 per multiply-add of one forward pass of one picture of the crop size."""
+    device: str
+    hardware: str
+    versions: dict[str, str]
+    git_commit: str | None
+    date: str
+    verdicts: list[dict[str, Any]]
+    """One a judged column, as `fcnbook.published.Verdict`."""
+    verdict: str
+    """All verdicts as a sentence, or why there is none."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a judged figure is too far from the published one."""
+        return any(verdict["outcome"] == "FAIL" for verdict in self.verdicts)
+
+    def text(self) -> str:
+        """The report for a terminal, one fact a line."""
+        ms_flip = "" if self.miou_ms_flip is None else f"  mIoU(ms+flip) {_percent(self.miou_ms_flip)}"
+        published = "" if self.pictures_published is None else f" of {self.pictures_published:,} published"
+        weights = f"{self.weights}, {self.entries_loaded} entries of {self.weights_source}, none missing"
+        published_file = ", the published file" if self.weights_published else ""
+        left_out = [f"{reason}: {', '.join(names)}" for reason, names in _by_reason(self.entries_dropped)]
+        lines = [
+            ("row", f"{self.row or 'none'}, {self.recipe}"),
+            ("weights", f"{weights}, SHA-256 {self.weights_sha256[:8]}…{published_file}"),
+            *(("left out", line) for line in left_out),
+            *(("warning", warning) for warning in self.warnings),
+            ("data", f"{self.data} {self.split}, {count_of_pictures(self.pictures)}{published}"),
+            ("protocol", self.protocol),
+            ("published", self.published_protocol),
+            ("revision", self.published_revision),
+            ("scores", f"mIoU {_percent(self.miou)}{ms_flip}  mAcc {_percent(self.macc)}"),
+            ("cost", f"{self.parameters / 1e6:.2f} M parameters, {self.flops / 1e9:.2f} GFLOPs"),
+            ("measured in", f"{self.seconds:.0f} s, {self.images_per_second:.2f} img/s, {self.hardware}"),
+            *(("verdict", line) for line in self.verdict.split("; ")),
+            ("note", self.note),
+        ]
+        return "\n".join(f"{name:<13}{line}" for name, line in lines if line)
+
+
+def verify(
+    row_or_recipe: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    data_root: str | os.PathLike[str] | None = None,
+    ms_flip: bool = False,
+    limit: int | None = None,
+    ignore_hash: bool = False,
+    device: str | None = None,
+    weights_folder: str | os.PathLike[str] = "weights",
+    out: str | os.PathLike[str] | None = None,
+    every: float = 5.0,
+    say: Say = print_now,
+) -> VerifyReport:
+    """Score published weights by the protocol of their row; the report, which also lies in `out` as result.json.
+
+    The file is written once after the pass at scale 1 and again after that with several scales and mirrored pictures.
+
+    Args:
+        row_or_recipe: a row such as "000-01", or the name of a recipe, also in mmsegmentation's 1.x spelling.
+        weights: a file or a checkpoint of a run; by default the published file of the row, downloaded if need be.
+        data_root: folder of the data set itself; by default `data/<name>`.
+        ms_flip: score with several scales and mirrored pictures too, which takes about 17 times as long.
+        limit: score the first pictures only; such a score gets no verdict.
+        ignore_hash: take a given file even if its SHA-256 is not the one in its name; said in the warnings.
+        device: a torch device; by default CUDA where there is one.
+        weights_folder: where downloads are kept.
+        out: folder of result.json; by default `runs/verify-<row>`.
+        every: seconds between two lines of progress.
+        say: takes these lines.
+
+    Raises:
+        InputError: there is no such row, recipe or device, no weights of it were published, they do not fit or were
+            altered, or the data is missing or damaged; the message says what to do. Data is looked for before any
+            download.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"A limit of {limit} pictures leaves nothing to score; give at least 1.")
+    row, recipe = find_row(row_or_recipe)
+    path = None if weights is None else Path(weights)
+    _check_weights(row, recipe, path)
+    place = find_device(device)
+    dataset = build_dataset(recipe, recipe.data.val_split, None if data_root is None else Path(data_root))
+    folder = Path(out) if out is not None else Path("runs") / f"verify-{row.key if row else recipe.name}"
+    _check_place(folder)
+    if path is None:
+        assert row is not None, "_check_weights lets only rows through without a file"
+        path = fetch_row_weights(row, Path(weights_folder))
+    model = build_segmenter(recipe)
+    loaded = load_published(model, path, recipe, ignore_hash=ignore_hash)
+    say(str(loaded))
+    verification = _Verification(
+        row=row,
+        recipe=recipe,
+        dataset=dataset,
+        model=model,
+        loaded=loaded,
+        device=place,
+        limit=limit,
+        every=every,
+        say=say,
+    )
+    folder.mkdir(parents=True, exist_ok=True)  # not before: weights that are refused leave no folder behind
+    return verification.finish(folder / "result.json", ms_flip)
+
+
+def _check_place(folder: Path) -> None:
+    """Raise before hours of work whose result could not be stored; makes nothing."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise write_error(folder, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise write_error(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+def find_row(name: str) -> tuple[PublishedRow | None, Recipe]:
+    """The published row and the recipe of a key or of a recipe's name; the row is None for a recipe without one.
+
+    Raises:
+        InputError: there is none of that name, or the row was only timed.
+    """
+    row, recipe = find_network(name)
+    if row is not None and row.recipe is None:
+        raise InputError(
+            f"Row {name} ({row.method}, {row.backbone}) has no score to verify: the network was only timed, with "
+            f"random weights. `fcnbook bench {name}` measures its speed, parameters and FLOPs."
+        )
+    return row, recipe
+
+
+def _check_weights(row: PublishedRow | None, recipe: Recipe, path: Path | None) -> None:
+    """Raise before data and network are looked for, if there can be no weights."""
+    if path is not None and not path.exists():
+        raise InputError(f"{path}: there is no such file of weights.")
+    if path is None and (row is None or not row_urls(row)):
+        key, why = (
+            recipe.name,
+            f"The recipe {recipe.name} has no published row, so no weights can be fetched.",
+        )
+        if row is not None:
+            key, why = row.key, f"Row {row.key} ({row.method}, {row.backbone}) links no weights. {row.note}"
+        raise InputError(
+            f"{why.rstrip()} Train the recipe with `fcnbook run {recipe.name}`, or give weights of your own with "
+            f"`fcnbook verify {key} --weights FILE`."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Verification:
+    """Weights in their network, and what they are scored on."""
+
+    row: PublishedRow | None
+    recipe: Recipe
+    dataset: SegmentationDataset
+    model: Segmenter
+    loaded: LoadReport
+    device: torch.device
+    limit: int | None
+    every: float
+    say: Say
+
+    @property
+    def pictures(self) -> int:
+        """That are scored."""
+        return len(self.dataset) if self.limit is None else min(self.limit, len(self.dataset))
+
+    @functools.cached_property
+    def cost(self) -> Cost:
+        """Of the network, at the crop size."""
+        return read_cost(self.recipe) or count_cost(self.recipe)
+
+    def finish(self, file: Path, ms_flip: bool) -> VerifyReport:
+        """Score, store, score again if asked, store again."""
+        recipe = self.recipe
+        plain, seconds = self._score(recipe.evaluation, "scale 1")
+        report = self._report(plain, seconds, None, None)
+        write_json(file, dataclasses.asdict(report))
+        if ms_flip:
+            report = self._report(plain, seconds, *self._score(recipe.evaluation.with_ms_flip(), "ms+flip"))
+            write_json(file, dataclasses.asdict(report))
+        self.say(f"result in {file}")
+        return report
+
+    def _score(self, spec: EvalSpec, title: str) -> tuple[Scores, float]:
+        """Scores by this protocol, and the seconds that they took."""
+        self.say(f"{title}: {spec.protocol()}")
+        started = last = time.perf_counter()
+        forwards = done = 0
+
+        def tell() -> None:
+            nonlocal last
+            now = time.perf_counter()
+            if now - last < self.every:
+                return
+            last, seconds = now, now - started
+            said = f"{title}  {done}/{self.pictures} pictures"
+            if done:
+                left = (self.pictures - done) * seconds / done
+                self.say(f"{said}  {done / seconds:.2f} img/s  ETA {clock(left)}")
+            else:
+                self.say(f"{said}, forward pass {forwards} after {clock(seconds)}")
+
+        def count_forward(*_: object) -> None:
+            nonlocal forwards
+            forwards += 1
+            tell()  # all scales and windows of one picture can take minutes on a CPU
+
+        def show(index: int, sample: Sample, pred: np.ndarray) -> None:
+            nonlocal done
+            done = index + 1
+            tell()
+
+        recipe = dataclasses.replace(self.recipe, evaluation=spec)
+        hook = self.model.register_forward_hook(count_forward)
+        try:
+            matrix = evaluate(
+                self.model, self.dataset, recipe, device=self.device, limit=self.limit, on_sample=show
+            )
+        finally:
+            hook.remove()
+        seconds, scores = time.perf_counter() - started, scores_of(matrix, recipe.data)
+        self.say(
+            f"{title}  mIoU {_percent(scores.miou)} on {count_of_pictures(self.pictures)} after {clock(seconds)}"
+        )
+        return scores, seconds
+
+    def _report(
+        self, scores: Scores, seconds: float, ms_flip: Scores | None, seconds_ms_flip: float | None
+    ) -> VerifyReport:
+        row, recipe, loaded, cost = self.row, self.recipe, self.loaded, self.cost
+        partial = self._partial()
+        found: list[Verdict] = []
+        if not partial:
+            measured = Measured(
+                miou=(scores.miou,),
+                miou_ms_flip=() if ms_flip is None else (ms_flip.miou,),
+                parameters=cost.parameters,
+                flops=cost.published_flops,
+            )
+            # One file is one run; the published average is of several.
+            found = [v for v in row_verdicts(row, measured) if v.column != "miou_avg"]
+        return VerifyReport(
+            row=row.key if row else None,
+            recipe=recipe.name,
+            recipe_hash=recipe_hash(recipe),
+            weights=str(loaded.path),
+            weights_source=loaded.source,
+            weights_sha256=loaded.sha256,
+            weights_published=self._published_file(),
+            entries_loaded=len(loaded.loaded),
+            entries_dropped=dict(loaded.dropped),
+            warnings=[*loaded.warnings, *self._warnings()],
+            data=recipe.data.name,
+            split=recipe.data.val_split,
+            pictures=self.pictures,
+            pictures_published=published_pictures(recipe.data.name, recipe.data.val_split),
+            partial=partial,
+            miou=none_if_nan(scores.miou),
+            miou_ms_flip=None if ms_flip is None else none_if_nan(ms_flip.miou),
+            macc=none_if_nan(scores.macc),
+            aacc=none_if_nan(scores.aacc),
+            fwiou=none_if_nan(scores.fwiou),
+            iou_per_class=[none_if_nan(iou) for iou in scores.iou_per_class],
+            classes=list(LABELS[recipe.data.name].classes),
+            protocol=protocol_line(recipe),
+            published_protocol=row.protocol if row else "",
+            published_revision=row.revision if row else "",
+            note=row.note if row else "",
+            seconds=round(seconds, 3),
+            seconds_ms_flip=None if seconds_ms_flip is None else round(seconds_ms_flip, 3),
+            images_per_second=round(self.pictures / max(seconds, 1e-9), 3),
+            peak_memory_gib=round(peak_memory_gib(), 3),
+            parameters=cost.parameters,
+            flops=cost.flops,
+            device=str(self.device),
+            hardware=hardware_name(self.device),
+            versions=software_versions(),
+            git_commit=git_commit(),
+            date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+            verdicts=[_plain(verdict) for verdict in found],
+            verdict=f"no verdict: {partial}" if partial else "; ".join(verdict.text() for verdict in found),
+        )
+
+    def _partial(self) -> str:
+        """Why the scores are not those of the split as published; "" if they are."""
+        here, published = (
+            len(self.dataset),
+            published_pictures(self.recipe.data.name, self.recipe.data.val_split),
+        )
+        if self.pictures < here:
+            was = "was" if self.pictures == 1 else "were"
+            return f"only the first {self.pictures:,} of {count_of_pictures(here)} {was} scored, as the limit asks"
+        if published is not None and here < published:
+            return (
+                f"the data set is not complete, {here:,} of the {published:,} pictures of its split are there"
+            )
+        return ""
+
+    def _published_file(self) -> bool | None:
+        """Whether the weights are the file that was published for the row; None where its checksum is unknown."""
+        row = self.row
+        if row is None or not (row.sha256_prefix or row.recipe in RELEASED_FASTFCN):
+            return None
+        return find_owner(self.loaded.sha256) == row.recipe
+
+    def _warnings(self) -> list[str]:
+        row, recipe, found = self.row, self.recipe, list[str]()
+        if row is not None and self._published_file() is False:
+            found.append(
+                f"these are not the published weights of row {row.key}: their SHA-256 is another one"
+            )
+        here, published = len(self.dataset), published_pictures(recipe.data.name, recipe.data.val_split)
+        if published is not None and here > published:
+            found.append(f"the split here has {count_of_pictures(here)}, the published one {published:,}")
+        if recipe.evaluation.precision == "fp16" and self.device.type != "cuda":
+            found.append("the protocol says fp16, which needs a GPU: this was measured in fp32")
+        return found
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    """The verdict for JSON, which has no nan."""
+    return dataclasses.asdict(verdict) | {
+        "measured": None if math.isnan(verdict.measured) else verdict.measured
+    }
+
+
+def _by_reason(dropped: dict[str, str]) -> list[tuple[str, list[str]]]:
+    """Reason -> the names that were left out for it, up to eight."""
+    return [
+        (reason, [name for name, why in dropped.items() if why == reason][:8])
+        for reason in sorted(set(dropped.values()))
+    ]
+
+
+def _percent(score: float | None) -> str:
+    return "nan" if score is None else f"{100 * score:.2f}"

@@ -1,0 +1,187 @@
+"""The run folder: where a run keeps its recipe, events, checkpoint and result.
+
+One writer at a time, held off by a lock; every reader works while the run goes on.
+
+    recipe.json       the recipe and the seed, complete
+    events.jsonl      append-only, one JSON object a line
+    checkpoint/       one folder step-NNNNNNNN, complete as soon as it has that name
+    best/             weights of the best validation, where the recipe keeps those
+    predictions/      pictures of the last validation
+    result.json       scores and verdict; exists when the run is finished
+    executed.ipynb    the notebook that ran it, when one did
+    trainer.log       output of the trainer process, when it has one of its own
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+Status = Literal["new", "running", "stopped", "finished"]
+
+
+class RunIsAlive(RuntimeError):
+    """Another process writes to this run folder."""
+
+    def __init__(self, path: Path, pid: int | None) -> None:
+        super().__init__(
+            f"{path} is being written by process {pid or '(unknown)'}; wait for it, or stop it first"
+        )
+        self.pid = pid
+
+
+class Progress(NamedTuple):
+    """Where a run stands, from its last events."""
+
+    step: int
+    num_steps: int
+    loss: float | None
+    images_per_second: float | None
+    eta_s: float | None
+    """Seconds to the last step at the present speed; validations not counted."""
+    miou: float | None
+    """Of the last validation, in [0, 1]."""
+
+
+class RunDir:
+    """Paths, lock and events of one run folder. Making the object touches nothing on disk."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.recipe_file = self.path / "recipe.json"
+        self.request_file = self.path / "request.json"
+        self.events_file = self.path / "events.jsonl"
+        self.checkpoint_folder = self.path / "checkpoint"
+        self.best_folder = self.path / "best"
+        self.predictions = self.path / "predictions"
+        self.result_file = self.path / "result.json"
+        self.executed_notebook = self.path / "executed.ipynb"
+        self.log_file = self.path / "trainer.log"
+        self._lock_file = self.path / "run.lock"
+        self._pid_file = self.path / "run.pid"
+
+    def __repr__(self) -> str:
+        """The folder and its status."""
+        return f"RunDir({str(self.path)!r}, {self.status()})"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder as its only writer; the operating system lets go when the process dies.
+
+        Raises:
+            RunIsAlive: another process holds it.
+        """
+        from filelock import FileLock, Timeout
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock_file)
+        try:
+            lock.acquire(timeout=1)  # longer than the moment for which `status` of a reader takes it
+        except Timeout:
+            raise RunIsAlive(self.path, self.writer_pid()) from None
+        try:
+            self._pid_file.write_text(str(os.getpid()))
+            yield
+        finally:
+            self._pid_file.unlink(missing_ok=True)
+            lock.release()
+
+    def writer_pid(self) -> int | None:
+        """Process id that the last writer left; None after an orderly end."""
+        try:
+            return int(self._pid_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def is_locked(self) -> bool:
+        """Whether a process writes to the folder now."""
+        from filelock import FileLock, Timeout
+
+        if not self._lock_file.exists():
+            return False
+        try:
+            with FileLock(self._lock_file, timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def status(self) -> Status:
+        """New (never started), running, stopped (can be resumed), or finished."""
+        if self.result_file.exists():
+            return "finished"
+        if self.is_locked():
+            return "running"
+        return "stopped" if self.recipe_file.exists() else "new"
+
+    def append_event(self, event: str, **fields: Any) -> None:
+        """Add one line to events.jsonl, with the time in seconds since 1970."""
+        line = json.dumps({"event": event, "time": round(time.time(), 3), **fields})
+        with self.events_file.open("a+b") as file:
+            file.seek(0, os.SEEK_END)
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # the writer before us was killed inside a line
+                    line = "\n" + line
+            file.write(line.encode() + b"\n")
+
+    def events(self) -> list[dict[str, Any]]:
+        """All complete events so far, oldest first. After a resume steps repeat; the last line of a step holds."""
+        try:
+            lines = self.events_file.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        events = []
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except ValueError:  # empty, or half written by a process that was killed
+                continue
+            if isinstance(event, dict):
+                events.append(event)
+        return events
+
+    def recipe(self) -> dict[str, Any] | None:
+        """Contents of recipe.json, None before the run has started."""
+        return _read_json(self.recipe_file)
+
+    def result(self) -> dict[str, Any] | None:
+        """Contents of result.json, None until the run is finished."""
+        return _read_json(self.result_file)
+
+    def latest_checkpoint(self) -> Path | None:
+        """The newest complete checkpoint folder."""
+        return max(self.checkpoint_folder.glob("step-*"), default=None)
+
+    def scored_weights(self) -> Path | None:
+        """The folder of the weights that the result is about: the best ones where the recipe keeps them."""
+        return self.best_folder if self.best_folder.is_dir() else self.latest_checkpoint()
+
+    def progress(self) -> Progress | None:
+        """Where the run stands; None before it has started."""
+        num_steps = step = 0
+        loss = speed = miou = eta = None
+        for event in self.events():
+            match event["event"]:
+                case "start":
+                    num_steps = event["num_steps"]
+                case "resume":
+                    step, eta = event["step"], None
+                case "train":
+                    step, loss = event["step"], event["loss"]
+                    speed, eta = event["images_per_second"], event["eta_s"]
+                case "validation":
+                    miou = event["miou"]
+        return Progress(step, num_steps, loss, speed, eta, miou) if num_steps else None
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return fields

@@ -1,0 +1,1 @@
+"""Weights on disk: published files of every source, checkpoints of runs, exported networks."""

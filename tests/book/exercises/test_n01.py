@@ -1,0 +1,133 @@
+"""The checks of notebook 01 name the usual slips, and accept answers that solve the exercise in another way."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from fcnbook.book.exercises import n01
+from fcnbook.metrics import compute_scores
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (None, "Not answered yet"),
+        (0.8, "in the denominator"),
+        (0.52, "the share of void"),
+        (0.8 / 0.35, "must become smaller"),
+        (28, "percentage"),
+        (0.1, "too small"),
+        ("much", "A number is asked for"),
+    ],
+)
+def test_void_share_hints(answer, hint, capsys):
+    assert n01.check_void_share(answer) is False
+    assert hint in capsys.readouterr().out
+
+
+def test_void_share_right():
+    # 100 pixels, 65 of them void; the labelled 35 have a mean loss of 0.8.
+    losses = [0.8] * 35 + [0.0] * 65
+    assert n01.check_void_share(sum(losses) / len(losses)) is True
+
+
+def iou(matrix: torch.Tensor) -> torch.Tensor:
+    right = matrix.diag().double()
+    return right / (matrix.sum(0) + matrix.sum(1) - right)
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda matrix: iou(matrix).mean(), "nan"),
+        (lambda matrix: compute_scores(matrix).miou, "mmsegmentation's rule"),
+        (lambda matrix: iou(matrix).nan_to_num(0).mean(), "all K classes"),
+        (lambda matrix: iou(matrix)[matrix.sum(0) > 0].mean(), "which classes are predicted"),
+        (lambda matrix: compute_scores(matrix).macc, "mean accuracy"),
+        (lambda matrix: matrix.nothing, "AttributeError"),
+    ],
+)
+def test_dialect_hints(answer, hint, capsys):
+    assert n01.check_dialect(answer) is False
+    assert hint in capsys.readouterr().out
+
+
+def test_dialect_right():
+    def pixel_by_pixel(matrix):
+        ious = []
+        for k in range(len(matrix)):
+            labelled = sum(int(n) for n in matrix[k])
+            predicted = sum(int(row[k]) for row in matrix)
+            if labelled:
+                ious.append(int(matrix[k, k]) / (labelled + predicted - int(matrix[k, k])))
+        return math.fsum(ious) / len(ious)
+
+    assert n01.check_dialect(pixel_by_pixel) is True
+
+
+GOOD = ([[0, 1]], [[0, 1]])
+BAD = ([[0] * 9 + [1] * 9], [[1] * 9 + [0] * 9])
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        ([GOOD], "Give two pairs"),
+        ([GOOD, GOOD], "at least 0.2"),
+        ([GOOD, ([[0, 1]], [[0], [1]])], "of the same size"),
+        ([([[0, 1]] * 9, [[0, 1]] * 9), ([[0, 1]], [[1, 0]])], "points the other way"),
+        ([GOOD, ([[0, 2]], [[0, 1]])], "hold the value 2"),
+    ],
+)
+def test_two_pictures_hints(answer, hint, capsys):
+    assert n01.check_two_pictures(answer) is False
+    assert hint in capsys.readouterr().out
+
+
+def test_two_pictures_right():
+    # Per picture (1 + 1 + 0 + 0) / 4 = 0.5; of the set 1 / 19 for both classes.
+    assert n01.check_two_pictures([GOOD, BAD]) is True
+
+
+def test_pictures_are_scored_as_torchmetrics_does(capsys):
+    from torchmetrics.segmentation import MeanIoU
+
+    half_right = ([[0, 0, 1, 1]], [[0, 1, 1, 1]])
+    n01.check_two_pictures([GOOD, half_right])
+    metric = MeanIoU(num_classes=2, input_format="index")
+    for labels, pred in (GOOD, half_right):
+        metric.update(torch.tensor(pred)[None], torch.tensor(labels)[None])
+    assert f"The mean over pictures is {metric.compute().item():.3f}" in capsys.readouterr().out
+
+
+def band_by_scipy(labels: torch.Tensor, width: int, void_is_a_class: bool = False) -> torch.Tensor:
+    found = np.zeros(labels.shape, bool)
+    size = (1, 2 * width + 1, 2 * width + 1)
+    ids = labels.numpy()
+    classes = np.unique(ids) if void_is_a_class else np.unique(ids[ids != 255])
+    for k in classes:
+        near = ndimage.maximum_filter((ids == k).astype(np.uint8), size, mode="constant") > 0
+        found |= near & (ids != k)
+    return torch.from_numpy(found & (ids != 255))
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda labels, width: band_by_scipy(labels, width).int(), "boolean mask"),
+        (lambda labels, width: band_by_scipy(labels, width) | (labels == 255), "void pixels are in the band"),
+        (lambda labels, width: band_by_scipy(labels, width, void_is_a_class=True), "Void is no class"),
+        (lambda labels, width: band_by_scipy(labels, 1), "width 2"),
+        (lambda labels, width: band_by_scipy(labels, width - 1), "Expected . . x x . ., got . . . . . ."),
+    ],
+)
+def test_border_band_hints(answer, hint, capsys):
+    assert n01.check_border_band(answer) is False
+    assert hint in capsys.readouterr().out
+
+
+def test_border_band_right():
+    assert n01.check_border_band(band_by_scipy) is True

@@ -1,0 +1,138 @@
+"""Notebook 02's checks accept right answers, refuse wrong ones with a hint, and never raise."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from fcnbook.book.exercises import n02
+
+THIRDS = [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3]
+KERNEL = [[a * b for b in THIRDS] for a in THIRDS]
+DISTANCES = [[max(0.0, 1 - np.hypot(y - 2, x - 2) / 3) for x in range(5)] for y in range(5)]
+
+
+def halved_up(side: int) -> int:
+    """Cells after the pools: one division by 32, since ceilings of halves compose."""
+    return -(-(side + 198) // 32)
+
+
+def upsampled(side: int) -> int:
+    return (halved_up(side) - 6 - 1) * 32 + 64
+
+
+CHECKS = [n02.check_crop_offset, n02.check_kernel_of_5, n02.check_at_once, n02.check_upsampled_size]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("answer", [None, ...])
+def test_no_answer(check, answer, capsys):
+    assert check(answer) is False
+    assert "Not answered yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("answer", ["seven", object(), [], [[1, 2], [3]], lambda *_: 1 / 0])
+def test_nonsense_gets_a_hint(check, answer, capsys):
+    assert check(answer) is False
+    assert "Not yet." in capsys.readouterr().out
+
+
+def test_crop_offset_of_the_exercise_by_exact_fractions():
+    shift = Fraction(33 - 1)
+    for _ in range(5):
+        shift = (shift - Fraction(1, 2)) / 2
+    assert n02.check_crop_offset(32 * (shift - 1) + Fraction(63, 2)) is True  # kernel 3: (3 - 1) / 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (19, "paper's kernel of 7"),
+        (0.515625, "in pool5"),
+        (-0.484375, "in the scores"),
+        (-15.5, "adds (k - 1) / 2"),
+        (48, "left out fc6"),
+        (-48, "kernel of fc6; here it is 3"),
+        (15, "too small"),
+        (17, "too large"),
+    ],
+)
+def test_wrong_crop_offset(answer, hint, capsys):
+    assert n02.check_crop_offset(answer) is False
+    assert hint in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("answer", [KERNEL, np.array(KERNEL), torch.tensor(KERNEL), np.round(KERNEL, 2)])
+def test_kernel(answer):
+    assert n02.check_kernel_of_5(answer) is True
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (THIRDS, "5 rows of 5"),
+        (np.array(KERNEL) / 9, "middle is 1"),
+        (np.array(KERNEL) * np.array([1, 1, 1, 1, 2]), "all four sides"),
+        (np.pad(np.ones((3, 3)), 1), "corner is 0"),
+        (np.array(KERNEL) ** 2, "product of the weights"),
+    ],
+)
+def test_wrong_kernel(answer, hint, capsys):
+    assert n02.check_kernel_of_5(answer) is False
+    assert hint in capsys.readouterr().out
+
+
+def test_a_kernel_of_round_distance_is_refused():
+    assert n02.check_kernel_of_5(DISTANCES) is False
+
+
+def test_at_once_factors_are_those_of_a_real_step():
+    changes = []
+    for factor in (1.0, 1e-4):
+        torch.manual_seed(0)
+        pool3 = factor * torch.rand(1, 4, 3, 3, dtype=torch.float64)
+        layer = torch.nn.Conv2d(4, 2, 1, dtype=torch.float64)
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+        loss = torch.nn.functional.cross_entropy(layer(pool3), torch.ones(1, 3, 3, dtype=torch.int64))
+        loss.backward()
+        step = layer.weight.grad
+        changes.append((step.abs().sum().item(), torch.nn.functional.conv2d(pool3, step).abs().sum().item()))
+    factors = tuple(small / large for small, large in zip(changes[1], changes[0], strict=True))
+    assert n02.check_at_once(factors) is True
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        ((1e4, 1e8), "below 1"),
+        ((1e-8, 1e-8), "(a) is not"),
+        ((1e-4, 1e-4), "(b) is smaller still"),
+        ((1e-4, 0.5), "(b) is not 0.5"),
+        (1e-4, "Two numbers"),
+    ],
+)
+def test_wrong_at_once_factors(answer, hint, capsys):
+    assert n02.check_at_once(answer) is False
+    assert hint in capsys.readouterr().out
+
+
+def test_upsampled_size():
+    assert [upsampled(side) for side in (512, 1024, 375, 500, 256)] == [576, 1088, 416, 544, 320]  # published
+    assert n02.check_upsampled_size(upsampled) is True
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda side: halved_up(side) - 6, "Enlarge them"),
+        (lambda side: 32 * (halved_up(side) - 6), "multiplied by 32"),
+        (lambda side: ((side + 198) // 32 - 6 - 1) * 32 + 64, "a pool was rounded down"),
+        (lambda side: side, "your function says 375"),
+    ],
+)
+def test_wrong_upsampled_size(answer, hint, capsys):
+    assert n02.check_upsampled_size(answer) is False
+    assert hint in capsys.readouterr().out

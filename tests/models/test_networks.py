@@ -1,0 +1,166 @@
+"""Every network of the recipes at tiny scale: the shared checks, and twenty steps on Streets with a falling loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from statistics import fmean
+
+import pytest
+import torch
+from model_checks import NUM_CLASSES, ModelChecks
+
+from fcnbook.build import (
+    build_class_weights,
+    build_dataset,
+    build_model,
+    build_optimizer,
+    build_segmenter,
+    build_train_stream,
+)
+from fcnbook.models.segmenter import Segmenter
+from fcnbook.recipe import DataSpec, ModelSpec, Recipe
+from fcnbook.recipes import RECIPES, scaled
+from fcnbook.training import train
+
+
+def distinct_networks() -> dict[str, Recipe]:
+    """One recipe for each network that differs from all others at tiny scale; 769 and 512 share one."""
+    found: dict[tuple[ModelSpec, DataSpec], tuple[str, Recipe]] = {}
+    for name, full in RECIPES.items():
+        tiny = scaled(full, "smoke")
+        model = dataclasses.replace(tiny.model, align_corners=False)
+        found.setdefault((model, tiny.data), (name, tiny))
+    return dict(found.values())
+
+
+NETWORKS = distinct_networks()
+
+
+class Losses:
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def after_step(self, step, loss, parts, lr) -> bool:
+        assert all(part.isfinite() for part in parts.values())
+        self.losses.append(float(loss))
+        return True
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_twenty_steps_on_streets_lower_the_loss(name):
+    recipe = NETWORKS[name]
+    recipe = dataclasses.replace(
+        recipe,
+        data=dataclasses.replace(recipe.data, scene_size=(64, 96), num_scenes=(64, 4)),
+        augment=dataclasses.replace(recipe.augment, base_size=(64, 96), crop_size=(64, 96)),
+        batch_size=4,
+    )
+    torch.manual_seed(0)
+    model, dataset, log = build_segmenter(recipe), build_dataset(recipe, "train"), Losses()
+    train(
+        model,
+        build_train_stream(recipe, dataset, seed=0),
+        recipe,
+        build_optimizer(recipe, model),
+        torch.amp.GradScaler("cpu", enabled=False),
+        log,
+        class_weights=build_class_weights(recipe, dataset),
+    )
+    assert len(log.losses) == 20
+    assert fmean(log.losses[-5:]) < 0.9 * fmean(log.losses[:3])
+
+
+class TinyNetwork(ModelChecks):
+    """The network of a recipe at tiny scale; its number of channels is that of the recipe."""
+
+    recipe: str
+
+    def build(self) -> Segmenter:
+        return build_model(scaled(RECIPES[self.recipe], "tiny").model, NUM_CLASSES)
+
+    def images(self, height: int = 64, width: int = 96, batch_size: int = 2) -> torch.Tensor:
+        channels = len(scaled(RECIPES[self.recipe], "tiny").data.mean)
+        return torch.randn(batch_size, channels, height, width, generator=torch.Generator().manual_seed(1))
+
+
+class TestPSPNet(TinyNetwork):
+    recipe = "pspnet_r18-d8_192x384_10k_streets"
+    main_stride = aux_stride = 8
+
+
+class TestDeepLabV3(TinyNetwork):
+    recipe = "deeplabv3_r18-d8_192x384_10k_streets"
+    main_stride = aux_stride = 8
+
+
+class TestEncNet(TinyNetwork):
+    recipe = "encnet_r18-d8_192x384_10k_streets"
+    main_stride = aux_stride = 8
+    has_scene = True
+
+
+class TestJPU(TinyNetwork):
+    recipe = "fastfcn_r18-d32_jpu_fcn_192x384_10k_streets"
+    main_stride, aux_stride = 8, 16
+
+
+class TestJPUWithPSP(TinyNetwork):
+    recipe = "fastfcn_r50-d32_jpu_psp_512x1024_80k_cityscapes"
+    main_stride, aux_stride = 8, 16
+
+
+class TestJPUWithASPP(TinyNetwork):
+    recipe = "fastfcn_r50-d32_jpu_aspp_512x1024_80k_cityscapes"
+    main_stride, aux_stride = 8, 16
+
+
+class TestJPUWithEnc(TinyNetwork):
+    recipe = "fastfcn_r50-d32_jpu_enc_512x1024_80k_cityscapes"
+    main_stride, aux_stride = 8, 16
+    has_scene = True
+
+
+class TestSemanticFPN(TinyNetwork):
+    recipe = "fpn_r18_192x384_10k_streets"
+    main_stride = 4
+
+
+class TestSemanticFPNWithNorm(TinyNetwork):
+    recipe = "ssseg_fpn_r50_512x512_60e_voc12aug"
+    main_stride = 4
+
+
+class TestFCNOfSsseg(TinyNetwork):
+    recipe = "ssseg_fcn_r50-os16_512x512_60e_voc12aug"
+    main_stride = aux_stride = 16
+
+
+class TestFCNOfAutodrive(TinyNetwork):
+    recipe = "autodrive_fcn_r101_321x321_30e_voc12aug"
+    main_stride = 8
+
+
+class TestFCNAlexNet(TinyNetwork):
+    recipe = "fcn32s_alexnet_voc11"
+    main_stride = 1
+
+
+class TestFCNGoogLeNet(TinyNetwork):
+    recipe = "fcn32s_googlenet_voc11"
+    main_stride = 1
+
+
+class TestEarlyFusion(TinyNetwork):
+    recipe = "fcn32s_vgg16_early_nyud"
+    main_stride = 1
+
+
+class TestLateFusion(TinyNetwork):
+    recipe = "fcn32s_vgg16_late_nyud"
+    main_stride = 1
+
+
+class TestTwoHeads(TinyNetwork):
+    recipe = "fcn8s_vgg16_siftflow"
+    main_stride = 1
+    geometric_classes = 3

@@ -1,0 +1,461 @@
+"""The published rows against recipes.md §8, transcribed here by itself, and verdicts worked by hand."""
+
+import hashlib
+import importlib.resources
+import math
+import subprocess
+import sys
+from collections import Counter
+from pathlib import PurePosixPath
+
+import pytest
+
+from fcnbook.published import (
+    ALIASES,
+    PUBLISHED,
+    Measured,
+    Verdict,
+    judge,
+    judge_scores,
+    row_verdicts,
+    rows_of,
+    verdicts,
+)
+
+# key, mIoU, mIoU(ms+flip), crop as labelled, iterations or epochs, recipe
+TABLE = """
+000-01 72.25 73.36  512x1024  40000 fcn_r50-d8_512x1024_40k_cityscapes
+000-02 75.45 76.58  512x1024  40000 fcn_r101-d8_512x1024_40k_cityscapes
+000-03 71.47 72.54   769x769  40000 fcn_r50-d8_769x769_40k_cityscapes
+000-04 73.93 75.14   769x769  40000 fcn_r101-d8_769x769_40k_cityscapes
+000-05 71.11 72.91  512x1024  80000 fcn_r18-d8_512x1024_80k_cityscapes
+000-06 73.61 74.24  512x1024  80000 fcn_r50-d8_512x1024_80k_cityscapes
+000-07 75.13 75.94  512x1024  80000 fcn_r101-d8_512x1024_80k_cityscapes
+000-08 76.80     -  512x1024  80000 fcn_r101-d8_fp16_512x1024_80k_cityscapes
+000-09 70.80 73.16   769x769  80000 fcn_r18-d8_769x769_80k_cityscapes
+000-10 72.64 73.32   769x769  80000 fcn_r50-d8_769x769_80k_cityscapes
+000-11 75.52 76.61   769x769  80000 fcn_r101-d8_769x769_80k_cityscapes
+000-12 70.24 72.77  512x1024  80000 fcn_r18b-d8_512x1024_80k_cityscapes
+000-13 75.65 77.59  512x1024  80000 fcn_r50b-d8_512x1024_80k_cityscapes
+000-14 77.37 78.77  512x1024  80000 fcn_r101b-d8_512x1024_80k_cityscapes
+000-15 69.66 72.07   769x769  80000 fcn_r18b-d8_769x769_80k_cityscapes
+000-16 73.83 76.60   769x769  80000 fcn_r50b-d8_769x769_80k_cityscapes
+000-17 77.02 78.67   769x769  80000 fcn_r101b-d8_769x769_80k_cityscapes
+000-18 77.06 78.85  512x1024  40000 fcn_d6_r50-d16_512x1024_40k_cityscapes
+000-19 77.27 78.88  512x1024  80000 fcn_d6_r50-d16_512x1024_80k_cityscapes
+000-20 76.82 78.22   769x769  40000 fcn_d6_r50-d16_769x769_40k_cityscapes
+000-21 77.04 78.40   769x769  80000 fcn_d6_r50-d16_769x769_80k_cityscapes
+000-22 77.36 79.18  512x1024  40000 fcn_d6_r101-d16_512x1024_40k_cityscapes
+000-23 78.46 80.42  512x1024  80000 fcn_d6_r101-d16_512x1024_80k_cityscapes
+000-24 77.28 78.95   769x769  40000 fcn_d6_r101-d16_769x769_40k_cityscapes
+000-25 78.06 79.58   769x769  80000 fcn_d6_r101-d16_769x769_80k_cityscapes
+000-26 76.99 79.03  512x1024  80000 fcn_d6_r50b-d16_512x1024_80k_cityscapes
+000-27 76.86 78.52   769x769  80000 fcn_d6_r50b-d16_769x769_80k_cityscapes
+000-28 77.72 79.53  512x1024  80000 fcn_d6_r101b-d16_512x1024_80k_cityscapes
+000-29 77.34 78.91   769x769  80000 fcn_d6_r101b-d16_769x769_80k_cityscapes
+000-30 35.94 37.94   512x512  80000 fcn_r50-d8_512x512_80k_ade20k
+000-31 39.61 40.83   512x512  80000 fcn_r101-d8_512x512_80k_ade20k
+000-32 36.10 38.08   512x512 160000 fcn_r50-d8_512x512_160k_ade20k
+000-33 39.91 41.40   512x512 160000 fcn_r101-d8_512x512_160k_ade20k
+000-34 67.08 69.94   512x512  20000 fcn_r50-d8_512x512_20k_voc12aug
+000-35 71.16 73.57   512x512  20000 fcn_r101-d8_512x512_20k_voc12aug
+000-36 66.97 69.04   512x512  40000 fcn_r50-d8_512x512_40k_voc12aug
+000-37 69.91 72.38   512x512  40000 fcn_r101-d8_512x512_40k_voc12aug
+000-38 44.43 45.63   480x480  40000 fcn_r101-d8_480x480_40k_pascal_context
+000-39 44.13 45.26   480x480  80000 fcn_r101-d8_480x480_80k_pascal_context
+000-40 48.42  50.4   480x480  40000 fcn_r101-d8_480x480_40k_pascal_context_59
+000-41 49.35 51.38   480x480  80000 fcn_r101-d8_480x480_80k_pascal_context_59
+001-01 64.73     -   512x512     60 ssseg_fcn_r50-os8_512x512_60e_voc12aug
+001-02 66.80     -   512x512     60 ssseg_fcn_r50-os16_512x512_60e_voc12aug
+001-03 71.10     -   512x512     60 ssseg_fcn_r101-os8_512x512_60e_voc12aug
+001-04 71.17     -   512x512     60 ssseg_fcn_r101-os16_512x512_60e_voc12aug
+001-05 35.72     -   512x512    130 ssseg_fcn_r50-os8_512x512_130e_ade20k
+001-06 35.15     -   512x512    130 ssseg_fcn_r50-os16_512x512_130e_ade20k
+001-07 40.07     -   512x512    130 ssseg_fcn_r101-os8_512x512_130e_ade20k
+001-08 38.67     -   512x512    130 ssseg_fcn_r101-os16_512x512_130e_ade20k
+001-09     -     -  512x1024    220 ssseg_fcn_r50-os8_512x1024_220e_cityscapes
+001-10     -     -  512x1024    220 ssseg_fcn_r50-os16_512x1024_220e_cityscapes
+001-11     -     -  512x1024    220 ssseg_fcn_r101-os8_512x1024_220e_cityscapes
+001-12     -     -  512x1024    220 ssseg_fcn_r101-os16_512x1024_220e_cityscapes
+002-01 70.83     -   321x321     30 autodrive_fcn_r101_321x321_30e_voc12aug_amp
+002-02 71.55     -   321x321     30 autodrive_fcn_r101_321x321_30e_voc12aug
+002-03 68.20     -   321x321     60 autodrive_fcn_r101_256x512_60e_cityscapes_amp
+002-04     -     -   256x512      - -
+002-05     -     -  512x1024      - -
+002-06     -     - 1024x2048      - -
+003-01 79.32 80.57  512x1024  80000 deeplabv3_r50-d8_512x1024_80k_cityscapes
+003-02     0     0  512x1024  80000 fastfcn_r50-d32_jpu_aspp_512x1024_80k_cityscapes
+003-03 79.52 80.91  512x1024  80000 fastfcn_r50-d32_jpu_aspp_4x4_512x1024_80k_cityscapes
+003-04 78.55 79.79  512x1024  80000 pspnet_r50-d8_512x1024_80k_cityscapes
+003-05 79.26 80.86  512x1024  80000 fastfcn_r50-d32_jpu_psp_512x1024_80k_cityscapes
+003-06 78.76 80.03  512x1024  80000 fastfcn_r50-d32_jpu_psp_4x4_512x1024_80k_cityscapes
+003-07 77.94 79.13  512x1024  80000 encnet_r50-d8_512x1024_80k_cityscapes
+003-08 77.97 79.92  512x1024  80000 fastfcn_r50-d32_jpu_enc_512x1024_80k_cityscapes
+003-09  78.6 80.25  512x1024  80000 fastfcn_r50-d32_jpu_enc_4x4_512x1024_80k_cityscapes
+004-01 70.88     -   512x512     60 ssseg_fpn_r50_512x512_60e_voc12aug
+004-02 72.51     -   512x512     60 ssseg_fpn_r101_512x512_60e_voc12aug
+004-03 38.16     -   512x512    130 ssseg_fpn_r50_512x512_130e_ade20k
+004-04 39.85     -   512x512    130 ssseg_fpn_r101_512x512_130e_ade20k
+004-05 76.09     -  512x1024    220 ssseg_fpn_r50_512x1024_220e_cityscapes
+004-06 76.39     -  512x1024    220 ssseg_fpn_r101_512x1024_220e_cityscapes
+"""
+
+# Names in mmsegmentation 1.2.2, configs/*/metafile.yaml, in row order. The three 4x4 FastFCN runs are filed there under
+# the 4xb2 names; these are the names of their configuration files.
+NAMES_1X = """
+000 fcn_r50-d8_4xb2-40k_cityscapes-512x1024
+000 fcn_r101-d8_4xb2-40k_cityscapes-512x1024
+000 fcn_r50-d8_4xb2-40k_cityscapes-769x769
+000 fcn_r101-d8_4xb2-40k_cityscapes-769x769
+000 fcn_r18-d8_4xb2-80k_cityscapes-512x1024
+000 fcn_r50-d8_4xb2-80k_cityscapes-512x1024
+000 fcn_r101-d8_4xb2-80k_cityscapes-512x1024
+000 fcn_r101-d8_4xb2-amp-80k_cityscapes-512x1024
+000 fcn_r18-d8_4xb2-80k_cityscapes-769x769
+000 fcn_r50-d8_4xb2-80k_cityscapes-769x769
+000 fcn_r101-d8_4xb2-80k_cityscapes-769x769
+000 fcn_r18b-d8_4xb2-80k_cityscapes-512x1024
+000 fcn_r50b-d8_4xb2-80k_cityscapes-512x1024
+000 fcn_r101b-d8_4xb2-80k_cityscapes-512x1024
+000 fcn_r18b-d8_4xb2-80k_cityscapes-769x769
+000 fcn_r50b-d8_4xb2-80k_cityscapes-769x769
+000 fcn_r101b-d8_4xb2-80k_cityscapes-769x769
+000 fcn-d6_r50-d16_4xb2-40k_cityscapes-512x1024
+000 fcn-d6_r50-d16_4xb2-80k_cityscapes-512x1024
+000 fcn-d6_r50-d16_4xb2-40k_cityscapes-769x769
+000 fcn-d6_r50-d16_4xb2-80k_cityscapes-769x769
+000 fcn-d6_r101-d16_4xb2-40k_cityscapes-512x1024
+000 fcn-d6_r101-d16_4xb2-80k_cityscapes-512x1024
+000 fcn-d6_r101-d16_4xb2-40k_cityscapes-769x769
+000 fcn-d6_r101-d16_4xb2-80k_cityscapes-769x769
+000 fcn-d6_r50b-d16_4xb2-80k_cityscapes-512x1024
+000 fcn-d6_r50b-d16_4xb2-80k_cityscapes-769x769
+000 fcn-d6_r101b-d16_4xb2-80k_cityscapes-512x1024
+000 fcn-d6_r101b-d16_4xb2-80k_cityscapes-769x769
+000 fcn_r50-d8_4xb4-80k_ade20k-512x512
+000 fcn_r101-d8_4xb4-80k_ade20k-512x512
+000 fcn_r50-d8_4xb4-160k_ade20k-512x512
+000 fcn_r101-d8_4xb4-160k_ade20k-512x512
+000 fcn_r50-d8_4xb4-20k_voc12aug-512x512
+000 fcn_r101-d8_4xb4-20k_voc12aug-512x512
+000 fcn_r50-d8_4xb4-40k_voc12aug-512x512
+000 fcn_r101-d8_4xb4-40k_voc12aug-512x512
+000 fcn_r101-d8_4xb4-40k_pascal-context-480x480
+000 fcn_r101-d8_4xb4-80k_pascal-context-480x480
+000 fcn_r101-d8_4xb4-40k_pascal-context-59-480x480
+000 fcn_r101-d8_4xb4-80k_pascal-context-59-480x480
+003 deeplabv3_r50-d8_4xb2-80k_cityscapes-512x1024
+003 fastfcn_r50-d32_jpu_aspp_4xb2-80k_cityscapes-512x1024
+003 fastfcn_r50-d32_jpu_aspp_4xb4-80k_cityscapes-512x1024
+003 pspnet_r50-d8_4xb2-80k_cityscapes-512x1024
+003 fastfcn_r50-d32_jpu_psp_4xb2-80k_cityscapes-512x1024
+003 fastfcn_r50-d32_jpu_psp_4xb4-80k_cityscapes-512x1024
+003 encnet_r50-d8_4xb2-80k_cityscapes-512x1024
+003 fastfcn_r50-d32_jpu_enc_4xb2-80k_cityscapes-512x1024
+003 fastfcn_r50-d32_jpu_enc_4xb4-80k_cityscapes-512x1024
+"""
+LINES = [line.split() for line in TABLE.split("\n") if line]
+FCN_R50 = "fcn_r50-d8_512x1024_40k_cityscapes"  # 72.25 / 73.36
+
+
+# ---- The table -----------------------------------------------------------------------------------------------------
+
+
+def test_the_table_is_the_reference_table():
+    """Facts are copied, never edited: what we know better goes into notes."""
+    table = importlib.resources.files("fcnbook").joinpath("published/table.csv").read_bytes()
+    assert (
+        hashlib.sha256(table).hexdigest()
+        == "46d06cb4e12cd4dd97d8d642baee73c92e1b03ed2976d1bfd11c84954438053b"
+    )
+
+
+def test_keys_come_in_order_and_number():
+    assert list(PUBLISHED) == [line[0] for line in LINES]
+    assert Counter(row.seed for row in PUBLISHED.values()) == {
+        "000": 41,
+        "001": 12,
+        "002": 6,
+        "003": 9,
+        "004": 6,
+    }
+    assert all(row.key == key for key, row in PUBLISHED.items())
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line[0])
+def test_a_row_says_what_the_published_table_says(line):
+    key, miou, ms_flip, crop, schedule, recipe = line
+    row = PUBLISHED[key]
+    assert row.miou == (None if miou == "-" else pytest.approx(float(miou) / 100, abs=1e-12))
+    assert row.miou_ms_flip == (None if ms_flip == "-" else pytest.approx(float(ms_flip) / 100, abs=1e-12))
+    assert row.crop == tuple(map(int, crop.split("x")))
+    assert row.schedule.split(" ")[0] == schedule.replace("-", "")
+    assert row.recipe == (None if recipe == "-" else recipe)
+
+
+def test_scores_are_the_shortest_decimals():
+    assert repr(PUBLISHED["000-01"].miou) == "0.7225"
+    assert repr(PUBLISHED["002-02"].miou_avg) == "0.7091"
+
+
+def test_every_column_of_the_first_row():
+    row = PUBLISHED["000-01"]
+    assert (row.source, row.dataset, row.train_set, row.eval_set) == (
+        "mmsegmentation",
+        "Cityscapes",
+        "train",
+        "val",
+    )
+    assert (row.method, row.backbone, row.neck, row.output_stride) == ("FCN", "R-50-D8", "", 8)
+    assert (row.schedule, row.batch, row.precision) == ("40000 iterations", "4x2", "fp32")
+    assert (row.mem_gb, row.fps, row.hardware) == (5.7, 4.17, "V100")
+    assert (row.miou_avg, row.train_hours, row.flops_g, row.params_m) == (None, None, None, None)
+    assert row.model_url.endswith("_20200604_192608-efe53f0d.pth") and row.sha256_prefix == "efe53f0d"
+    assert row.config_url.endswith("fcn_r50-d8_512x1024_40k_cityscapes.py")
+    assert row.log_url.endswith("20200604_192608.log.json")
+    assert row.note == ""
+
+
+def test_71_rows_can_be_trained_and_no_two_share_a_recipe():
+    names = [row.recipe for row in PUBLISHED.values() if row.recipe is not None]
+    assert len(names) == len(set(names)) == 71
+    assert [key for key, row in PUBLISHED.items() if row.recipe is None] == ["002-04", "002-05", "002-06"]
+
+
+def test_recipe_names_are_the_linked_configuration_files():
+    """All mmsegmentation rows but the FastFCN ones, whose draft files were renamed before they were released."""
+    linked = [row for row in PUBLISHED.values() if row.source == "mmsegmentation" and row.neck == ""]
+    assert len(linked) == 44
+    assert all(row.recipe == PurePosixPath(row.config_url).stem for row in linked)
+
+
+def test_aliases_are_the_names_of_version_1():
+    seeds_and_names = [line.split() for line in NAMES_1X.split("\n") if line]
+    rows = [row for row in PUBLISHED.values() if row.source == "mmsegmentation"]
+    assert {new: row.recipe for (_, new), row in zip(seeds_and_names, rows, strict=True)} == ALIASES
+    assert [seed for seed, _ in seeds_and_names] == [row.seed for row in rows]
+
+
+def test_every_row_says_how_it_was_scored_and_where_it_stood():
+    assert all(row.protocol and row.revision for row in PUBLISHED.values())
+    assert PUBLISHED["000-03"].protocol.startswith("fit to 1025x2049, slide 769x769 stride 513x513")
+    assert PUBLISHED["000-40"].protocol.startswith("fit to 520x520, slide 480x480 stride 320x320")
+    assert "512x1024 and scored there" in PUBLISHED["002-03"].protocol
+    assert "transposed" in PUBLISHED["001-05"].protocol and "transposed" not in PUBLISHED["004-01"].protocol
+
+
+@pytest.mark.parametrize(
+    ("keys", "fact"),
+    [
+        (["000-08"], "static loss scale of 512"),
+        (["000-39"], "inherits the 40k schedule"),
+        ([f"001-{n:02d}" for n in range(1, 13)], "transposed aspect ratio"),
+        (["001-01"], "prints mIoU 67.80"),
+        (["001-04"], "prints mIoU 69.39"),
+        (["001-08"], "prints mIoU 40.15"),
+        (["001-09"], "prints mIoU 75.16"),
+        (["002-03"], "256x512"),
+        (["003-02"], "5.67 GB, 2.64 fps, 79.12 / 80.58"),
+        (["003-06"], "Labelled 4x2"),
+        (["003-03"], "72220849"),
+        (["003-06"], "77e87b0a"),
+        (["003-09"], "e1eb6dbb"),
+        (["003-02", "003-03", "003-05", "003-06", "003-08", "003-09"], "dilated stages"),
+    ],
+)
+def test_doubtful_rows_carry_a_note(keys, fact):
+    assert [key for key, row in PUBLISHED.items() if fact in row.note] == keys
+
+
+def test_the_placeholder_keeps_its_figures_but_offers_none():
+    row = PUBLISHED["003-02"]
+    assert (row.mem_gb, row.fps, row.miou, row.miou_ms_flip) == (999, 999, 0, 0)
+    assert row.is_placeholder
+    assert {row.figure(column) for column in ("mem_gb", "fps", "miou", "miou_ms_flip")} == {None}
+    assert [key for key, other in PUBLISHED.items() if other.is_placeholder] == ["003-02"]
+
+
+def test_importing_loads_neither_torch_nor_numpy():
+    code = "import sys, fcnbook.published; print('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+# ---- Verdicts ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("measured", "outcome", "difference"),
+    [
+        (0.7225, "PASS", 0.0),
+        (0.8000, "PASS", 0.0775),
+        (0.7125, "PASS", -0.0100),  # exactly 1.0 below
+        (0.7124, "NOISE", -0.0101),
+        (0.71246, "PASS", -0.0100),  # printed 71.25
+        (0.71244, "NOISE", -0.0101),  # printed 71.24
+        (0.71245, "NOISE", -0.0101),  # halves go to the even digit, 71.24
+        (0.71255, "PASS", -0.0099),  # and up here, to 71.26
+        (0.7025, "NOISE", -0.0200),  # exactly 2.0 below
+        (0.7024, "FAIL", -0.0201),
+        (0.0, "FAIL", -0.7225),
+    ],
+)
+def test_bands_of_a_score(measured, outcome, difference):
+    verdict = judge("miou", 0.7225, [measured])
+    assert (verdict.outcome, verdict.seeds) == (outcome, 1)
+    assert verdict.difference == pytest.approx(difference, abs=1e-9)
+
+
+def test_the_edges_of_the_bands_hold_for_every_published_score():
+    """Floating point alone fails here: 100 * 0.6924 - 100 * 0.7024 is -1.0000000000000142."""
+    scores = {row.figure(c) for row in PUBLISHED.values() for c in ("miou", "miou_ms_flip", "miou_avg")} - {
+        None
+    }
+    assert len(scores) > 100
+    for published in scores:
+        for points, expected in ((100, "PASS"), (101, "NOISE"), (200, "NOISE"), (201, "FAIL")):
+            measured = (round(published * 10_000) - points) / 10_000
+            assert judge("miou", published, [measured]).outcome == expected, (published, points)
+
+
+def test_the_sentence_of_a_single_run():
+    assert (
+        judge("miou", 0.7225, [0.7310]).text()
+        == "mIoU 73.10 vs 72.25 published, +0.85, PASS (at most 1.0 below), 1 seed"
+    )
+    assert judge("miou_ms_flip", 0.7336, [0.7186]).text() == (
+        "mIoU(ms+flip) 71.86 vs 73.36 published, -1.50, NOISE (at most 2.0 below), 1 seed"
+    )
+    assert judge("miou", 0.7225, [0.61]).text() == (
+        "mIoU 61.00 vs 72.25 published, -11.25, FAIL (more than 2.0 below), 1 seed"
+    )
+    assert (
+        judge("miou", None, [0.731]).text()
+        == "mIoU 73.10, NO ROW (no published figure to compare with), 1 seed"
+    )
+
+
+def test_mean_and_best_of_several_seeds():
+    """0.7050, 0.7100, 0.7180: the mean is 0.7110, 0.45 below 71.55; the best 0.25 above."""
+    runs = [0.7050, 0.7180, 0.7100]
+    mean, best = judge("miou", 0.7155, runs), judge("miou", 0.7155, runs, statistic="best")
+    assert (mean.measured, best.measured) == (0.7110, 0.7180)
+    assert mean.text() == "mIoU 71.10 vs 71.55 published, -0.45, PASS (at most 1.0 below), mean of 3 seeds"
+    assert best.text() == "mIoU 71.80 vs 71.55 published, +0.25, PASS (at most 1.0 below), best of 3 seeds"
+
+
+def test_the_mean_of_equal_runs_stays_on_the_edge():
+    assert judge("miou", 0.72, [0.71, 0.71, 0.71]).outcome == "PASS"
+    assert judge("miou", 0.72, [0.70, 0.70, 0.70]).outcome == "NOISE"
+
+
+def test_a_score_that_is_no_number_fails():
+    verdict = judge("miou", 0.7225, [0.73, math.nan], statistic="best")
+    assert (verdict.outcome, verdict.difference) == ("FAIL", None)
+    assert verdict.text() == "mIoU NaN vs 72.25 published, FAIL (the score is not a number), best of 2 seeds"
+
+
+def test_percent_and_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"mIoU lies in \[0, 1\], got 73\.1\. Divide percent by 100\."):
+        judge("miou", 0.7225, [73.1])
+    with pytest.raises(ValueError, match=r"got 72\.25"):
+        judge("miou", 72.25, [0.731])
+    with pytest.raises(ValueError, match="no mIoU was measured"):
+        judge("miou", 0.7225, [])
+
+
+def test_parameters_and_flops_must_agree_in_the_printed_digits():
+    """The 51,948,115 parameters of recipes.md §7 are printed as 51.95 M."""
+    same, other = judge("params_m", 51.95, [51.948115]), judge("params_m", 51.95, [51.944])
+    assert (same.outcome, other.outcome) == ("PASS", "FAIL")
+    assert (
+        same.text() == "parameters 51.95 M vs 51.95 M published, +0.00 M, PASS (equal in the printed digits)"
+    )
+    assert (
+        other.text()
+        == "parameters 51.94 M vs 51.95 M published, -0.01 M, FAIL (not equal in the printed digits)"
+    )
+    assert judge("flops_g", 216.42, [216.4249]).outcome == "PASS"
+    assert judge("flops_g", 216.42, [108.21]).outcome == "FAIL"  # multiply-adds counted as one
+
+
+def test_speed_and_memory_are_shown_with_their_hardware():
+    verdict = judge("fps", 4.17, [31.5], hardware="H200", published_hardware="V100")
+    assert verdict.outcome == "SHOWN"
+    assert (
+        verdict.text()
+        == "fps 31.50 on H200 vs 4.17 published on V100, SHOWN (depends on the hardware, not judged)"
+    )
+    assert judge("mem_gb", 5.7, [0.1]).outcome == "SHOWN"
+
+
+def outcomes(found: list[Verdict]) -> dict[str, str]:
+    return {verdict.column: verdict.outcome for verdict in found}
+
+
+def test_verdicts_of_a_recipe_by_either_name():
+    measured = Measured(miou=[0.715], miou_ms_flip=[0.716], parameters=49_000_000, fps=30.0, hardware="H200")
+    found = verdicts(FCN_R50, measured)
+    assert outcomes(found) == {
+        "miou": "PASS",
+        "miou_ms_flip": "NOISE",
+        "fps": "SHOWN",
+    }  # no parameters were printed
+    assert (found[2].hardware, found[2].published_hardware) == ("H200", "V100")
+    assert verdicts("fcn_r50-d8_4xb2-40k_cityscapes-512x1024", measured) == found
+
+
+def test_only_what_was_measured_is_judged():
+    assert outcomes(verdicts(FCN_R50, Measured(miou=[0.72]))) == {"miou": "PASS"}
+    assert verdicts(FCN_R50, Measured()) == []
+
+
+def test_autodrive_compares_best_with_best_and_mean_with_average():
+    """FP32 row: best 71.55, average 70.91. Best of ours 70.60 is 0.95 below; our mean 69.80 is 1.11 below."""
+    found = verdicts("autodrive_fcn_r101_321x321_30e_voc12aug", Measured(miou=[0.690, 0.706, 0.698]))
+    assert outcomes(found) == {"miou": "PASS", "miou_avg": "NOISE"}
+    assert (
+        found[0].text() == "mIoU 70.60 vs 71.55 published, -0.95, PASS (at most 1.0 below), best of 3 seeds"
+    )
+    assert (
+        found[1].text()
+        == "mIoU(avg) 69.80 vs 70.91 published, -1.11, NOISE (at most 2.0 below), mean of 3 seeds"
+    )
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "fcn_r18-d8_360x480_10k_camvid",  # no row
+        "ssseg_fcn_r50-os8_512x1024_220e_cityscapes",  # blank cell
+        "fastfcn_r50-d32_jpu_aspp_512x1024_80k_cityscapes",  # placeholder
+    ],
+)
+def test_no_row(recipe):
+    found = verdicts(
+        recipe, Measured(miou=[0.73], miou_ms_flip=[0.75], fps=10.0, memory_gib=5.0, parameters=10)
+    )
+    assert outcomes(found) == {"miou": "NO ROW", "miou_ms_flip": "NO ROW"}
+    assert [verdict.published for verdict in found] == [None, None]
+
+
+def test_profiling_rows_judge_a_network():
+    found = row_verdicts(
+        PUBLISHED["002-04"], Measured(parameters=51_948_115, flops=216_420_000_000, fps=100.0)
+    )
+    assert outcomes(found) == {"params_m": "PASS", "flops_g": "PASS", "fps": "SHOWN"}
+    assert found[2].published_hardware == "RTX 2080 Ti"
+    assert outcomes(row_verdicts(PUBLISHED["002-05"], Measured(flops=216_420_000_000))) == {"flops_g": "FAIL"}
+
+
+def test_rows_of():
+    assert [row.key for row in rows_of(FCN_R50)] == ["000-01"]
+    assert [row.key for row in rows_of("fastfcn_r50-d32_jpu_psp_4xb4-80k_cityscapes-512x1024")] == ["003-06"]
+    assert rows_of("no such recipe") == []
+
+
+def test_the_sentence_of_a_run():
+    assert judge_scores(rows_of(FCN_R50), 0.7310, 0.7336) == (
+        "mIoU 73.10 vs 72.25 published, +0.85, PASS (at most 1.0 below), 1 seed; "
+        "mIoU(ms+flip) 73.36 vs 73.36 published, +0.00, PASS (at most 1.0 below), 1 seed"
+    )
+    assert judge_scores([], 0.7310, None) == "NO ROW"

@@ -1,0 +1,86 @@
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from fcnbook.runs.folder import RunDir, RunIsAlive
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    return RunDir(tmp_path / "run")
+
+
+def test_reading_a_folder_that_is_not_there(run_dir):
+    assert run_dir.events() == []
+    assert run_dir.recipe() is run_dir.result() is run_dir.latest_checkpoint() is run_dir.progress() is None
+    assert run_dir.status() == "new"
+    assert not run_dir.path.exists()
+
+
+def test_a_half_written_last_line_is_left_out_and_mended(run_dir):
+    run_dir.path.mkdir()
+    run_dir.append_event("start", num_steps=10)
+    with run_dir.events_file.open("a") as file:
+        file.write('{"event": "train", "st')  # killed here
+    assert [event["event"] for event in run_dir.events()] == ["start"]
+    run_dir.append_event("resume", step=4)
+    assert [event["event"] for event in run_dir.events()] == ["start", "resume"]
+    assert run_dir.events()[-1]["step"] == 4
+
+
+def test_one_writer_at_a_time(run_dir):
+    script = textwrap.dedent("""
+        import sys
+        from fcnbook.runs.folder import RunDir
+        with RunDir(sys.argv[1]).lock():
+            print("locked", flush=True)
+            sys.stdin.read()
+    """)
+    command = [sys.executable, "-c", script, str(run_dir.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "locked\n"
+        assert run_dir.status() == "running"
+        assert run_dir.writer_pid() == other.pid
+        with pytest.raises(RunIsAlive, match=f"process {other.pid}"), run_dir.lock():
+            pass
+        other.kill()
+        other.wait()
+        with run_dir.lock():  # the lock of a killed process is free at once
+            assert run_dir.is_locked()
+    assert not run_dir.is_locked()
+
+
+def test_status_over_the_life_of_a_run(run_dir):
+    with run_dir.lock():
+        run_dir.recipe_file.write_text("{}")
+        assert run_dir.status() == "running"
+    assert run_dir.status() == "stopped"
+    run_dir.result_file.write_text("{}")
+    assert run_dir.status() == "finished"
+
+
+def test_latest_checkpoint_is_the_highest_step_and_never_a_half_one(run_dir):
+    for name in ("step-00000090", "step-00000100", "writing-00000200"):
+        (run_dir.checkpoint_folder / name).mkdir(parents=True)
+    assert run_dir.latest_checkpoint() == run_dir.checkpoint_folder / "step-00000100"
+
+
+def test_progress_goes_back_with_a_resume(run_dir):
+    run_dir.path.mkdir()
+    run_dir.append_event("start", num_steps=300)
+    run_dir.append_event("train", step=120, loss=0.5, images_per_second=40.0, eta_s=36.0)
+    run_dir.append_event("validation", step=100, miou=0.31)
+    assert run_dir.progress() == (120, 300, 0.5, 40.0, 36.0, 0.31)
+    run_dir.append_event("start", num_steps=300)
+    run_dir.append_event("resume", step=100)
+    assert run_dir.progress() == (100, 300, 0.5, 40.0, None, 0.31)
+
+
+def test_events_carry_the_time(run_dir):
+    run_dir.path.mkdir()
+    run_dir.append_event("warning", text="slow disk")
+    event = json.loads(run_dir.events_file.read_text())
+    assert event["text"] == "slow disk" and event["time"] > 1.7e9

@@ -1,0 +1,224 @@
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from fcnbook.build import build_optimizer, build_segmenter
+from fcnbook.recipe import OptimSpec, Recipe
+from fcnbook.recipes import RECIPES, scaled
+from fcnbook.training import NonFiniteLossError, train
+from fcnbook.types import Batch
+
+
+class Log:
+    """A monitor that keeps what it sees and stops after `last` steps."""
+
+    def __init__(self, last=10**9):
+        self.steps, self.losses, self.rates, self.last = [], [], [], last
+
+    def after_step(self, step, loss, parts, lr):
+        self.steps.append(step)
+        self.losses.append(float(loss))
+        self.rates.append(lr)
+        return step < self.last
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return scaled(RECIPES["fcn_r18-d16_192x384_10k_streets"], "smoke")
+
+
+def batches(count, seed=0):
+    """Pictures whose class is their colour: learnable in a few steps."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        labels = torch.randint(0, 10, (2, 4, 8), generator=generator, dtype=torch.uint8)
+        labels = labels.repeat_interleave(16, 1).repeat_interleave(16, 2)
+        images = torch.stack([labels * 25, 250 - labels * 25, labels * 10], dim=1)
+        yield Batch(images, labels, torch.tensor([[0, 0, 64, 128]] * 2), ["a", "b"])
+
+
+def parts(recipe, seed=0):
+    torch.manual_seed(seed)
+    model = build_segmenter(recipe)
+    return model, build_optimizer(recipe, model), torch.amp.GradScaler("cpu", enabled=False)
+
+
+def test_the_loss_falls_and_every_step_is_seen_once(recipe):
+    log = Log()
+    model, optimizer, scaler = parts(recipe)
+    assert train(model, list(batches(1)) * 20, recipe, optimizer, scaler, log) == 20
+    assert log.steps == list(range(1, 21))
+    assert log.losses[-1] < 0.95 * log.losses[0]
+
+
+def test_a_step_is_the_textbook_step(recipe):
+    """Three steps against plain SGD with momentum and decay written out by hand on a network without batch norm."""
+    recipe = dataclasses.replace(recipe, optim=OptimSpec(lr=0.1, momentum=0.9, weight_decay=0.01))
+    recipe = dataclasses.replace(recipe, loss=dataclasses.replace(recipe.loss, averaging="all"))
+    torch.manual_seed(0)
+    model = OneConv().double()
+    weight = model.conv.weight.detach().clone()
+    velocity = torch.zeros_like(weight)
+    optimizer = build_optimizer(recipe, model)
+    log = Log()
+    data = list(batches(3))
+    train(model, data, recipe, optimizer, torch.amp.GradScaler("cpu", enabled=False), log)
+    for step, batch in enumerate(data):
+        w = weight.clone().requires_grad_()
+        mean = torch.tensor(recipe.data.mean).view(1, 3, 1, 1)
+        std = torch.tensor(recipe.data.std).view(1, 3, 1, 1)
+        images = ((batch.images.float() - mean) / std).double()
+        probs = nn.functional.conv2d(images, w).softmax(1)
+        loss = -probs.gather(1, batch.labels.long()[:, None]).log().mean()
+        loss.backward()
+        velocity = 0.9 * velocity + (w.grad + 0.01 * weight)
+        weight = weight - log.rates[step] * velocity
+    torch.testing.assert_close(model.conv.weight.detach(), weight, rtol=1e-4, atol=1e-6)
+
+
+class OneConv(nn.Module):
+    """The smallest segmenter."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 10, 1, bias=False)
+
+    def forward(self, images):
+        from fcnbook.types import SegLogits
+
+        return SegLogits(self.conv(images.to(self.conv.weight.dtype)))
+
+
+def test_the_rate_follows_the_schedule_from_the_start_step(recipe):
+    whole, rest = Log(), Log()
+    for log, start in ((whole, 0), (rest, 7)):
+        model, optimizer, scaler = parts(recipe)
+        data = list(batches(10))[start:]
+        train(model, data, recipe, optimizer, scaler, log, start_step=start)
+    assert rest.steps == [8, 9, 10]
+    assert rest.rates == whole.rates[7:]
+    assert len(set(whole.rates)) > 5
+
+
+def test_the_monitor_can_stop_the_loop(recipe):
+    model, optimizer, scaler = parts(recipe)
+    assert train(model, batches(10), recipe, optimizer, scaler, Log(last=4)) == 4
+
+
+@pytest.mark.parametrize("scaled_by", [None, 1024.0])
+def test_gradients_are_clipped_together(recipe, scaled_by):
+    clipped = dataclasses.replace(
+        recipe, optim=OptimSpec(lr=1.0, momentum=0.0, weight_decay=0.0, clip_norm=1e-3)
+    )
+    model, optimizer, scaler = parts(clipped)
+    if scaled_by is not None:  # the norm is that of the gradients, not of the scaled ones
+        scaler = torch.amp.GradScaler("cpu", init_scale=scaled_by)
+    before = [p.detach().clone() for p in model.parameters()]
+    log = Log()
+    train(model, batches(1), clipped, optimizer, scaler, log)
+    moved = torch.stack(
+        [(p.detach() - b).norm() for p, b in zip(model.parameters(), before, strict=True)]
+    ).norm()
+    assert float(moved.detach()) == pytest.approx(1e-3 * log.rates[0], rel=1e-3)
+
+
+def test_padding_enters_the_network_as_zero_whatever_its_pixels_are(recipe):
+    losses = []
+    for colour in (0, 200):
+        (batch,) = batches(1)
+        batch.images[:, :, :, 100:] = colour
+        batch = batch._replace(windows=torch.tensor([[0, 0, 64, 100]] * 2))
+        model, optimizer, scaler = parts(recipe)
+        train(model, [batch], recipe, optimizer, scaler, log := Log())
+        losses += log.losses
+    assert losses[0] == losses[1]
+
+
+def test_the_precision_of_the_execution_comes_before_that_of_the_recipe(recipe):
+    losses = []
+    for variant, precision in (("fp32", None), ("fp32", "bf16"), ("bf16", None), ("bf16", "fp32")):
+        model, optimizer, scaler = parts(recipe)
+        asked = dataclasses.replace(recipe, precision=variant)
+        train(model, batches(1), asked, optimizer, scaler, log := Log(), precision=precision)
+        losses += log.losses
+    assert losses[0] == losses[3] != losses[1] == losses[2]
+
+
+def test_a_non_finite_loss_stops_before_the_weights_change(recipe):
+    model, optimizer, scaler = parts(recipe)
+    with torch.no_grad():
+        model.decode_head.conv_seg.bias[3] = float("nan")
+    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    with pytest.raises(NonFiniteLossError, match="not finite at step 6") as caught:
+        train(model, batches(1), recipe, optimizer, scaler, Log(), start_step=5)
+    assert caught.value.batch.names == ["a", "b"]
+    for name, tensor in model.named_parameters():
+        assert torch.equal(tensor.nan_to_num(), before[name].nan_to_num()), name
+
+
+def test_accumulated_passes_are_one_step_on_the_mean_of_their_gradients(recipe):
+    """Three passes of two pictures against one pass of the six, for a loss that is a mean over all pixels."""
+    recipe = dataclasses.replace(
+        recipe,
+        optim=OptimSpec(lr=0.1, momentum=0.9, weight_decay=0.01),
+        loss=dataclasses.replace(recipe.loss, averaging="all"),
+    )
+    data = list(batches(6))
+    together = [
+        Batch(*(torch.cat([b[i] for b in data[start : start + 3]]) for i in range(3)), ["six"])
+        for start in (0, 3)
+    ]
+    weights, logs = [], []
+    for accumulation, stream in ((3, data), (1, together)):
+        torch.manual_seed(0)
+        model, log = OneConv().double(), Log()
+        variant = dataclasses.replace(recipe, accumulation=accumulation)
+        optimizer = build_optimizer(variant, model)
+        train(model, stream, variant, optimizer, torch.amp.GradScaler("cpu", enabled=False), log)
+        weights.append(model.conv.weight.detach())
+        logs.append(log)
+    assert logs[0].steps == logs[1].steps == [1, 2]
+    assert logs[0].rates == logs[1].rates
+    torch.testing.assert_close(*weights, rtol=1e-6, atol=1e-9)
+
+
+def test_a_group_learns_at_its_own_multiple_of_the_rate(recipe):
+    recipe = dataclasses.replace(recipe, optim=OptimSpec(lr=0.1, momentum=0.0, weight_decay=0.0))
+    moved = []
+    for factor in (1.0, 0.25):
+        torch.manual_seed(0)
+        model = OneConv().double()
+        before = model.conv.weight.detach().clone()
+        optimizer = build_optimizer(recipe, model)
+        optimizer.param_groups[0]["lr_mult"] = factor
+        train(model, batches(1), recipe, optimizer, torch.amp.GradScaler("cpu", enabled=False), Log())
+        moved.append(model.conv.weight.detach() - before)
+    torch.testing.assert_close(moved[1], 0.25 * moved[0], rtol=1e-6, atol=1e-9)
+
+
+class RecordingScaler:
+    """Stands for a GradScaler on a machine without one: keeps what `update` is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def scale(self, loss):
+        return loss
+
+    def step(self, optimizer):
+        optimizer.step()
+
+    def update(self, new_scale=None):
+        self.told.append(new_scale)
+
+
+@pytest.mark.parametrize("loss_scale", [None, 512.0])
+def test_a_constant_loss_scale_is_set_again_after_every_step(recipe, loss_scale):
+    """As mmsegmentation's fp16 row has it: a scaler that is told the scale keeps it, whatever the gradients were."""
+    recipe = dataclasses.replace(recipe, loss_scale=loss_scale)
+    model, optimizer, _ = parts(recipe)
+    scaler = RecordingScaler()
+    train(model, batches(2), recipe, optimizer, scaler, Log())
+    assert scaler.told == [loss_scale, loss_scale]
