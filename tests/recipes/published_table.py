@@ -185,7 +185,7 @@ def recipe(source: str, align_corners: Any, **parts: Any) -> Part:
         align_corners=align_corners,
         scale="full",
         base=None,
-        overrides=[],
+        overrides=(),
         accumulation=1,
         **{"precision": "fp32", "loss_scale": None} | parts,
     )
