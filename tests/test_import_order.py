@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "fcnbook"
 ORDER = [
     ["types", "labels", "files"],
+    ["datasets.table"],
     ["recipe", "published"],
     ["download", "losses", "metrics", "schedule", "draw", "recipes"],
     ["models", "datasets"],

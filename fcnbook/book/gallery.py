@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fcnbook.files import write_atomic
-from fcnbook.labels import LABELS
+from fcnbook.labels import LabelSet
+from fcnbook.recipe import recipe_from_dict
 from fcnbook.runs.folder import RunDir
 
 
@@ -118,7 +119,7 @@ def _notebook_table(entries: Sequence[GalleryEntry], links: dict[str, str]) -> s
 
 
 def _section(entry: GalleryEntry, runs: Sequence[RunDir], link: str) -> str:
-    results = [run.result() or {} for run in runs]
+    results = [{**(run.result() or {}), "labels": _labels_of(run)} for run in runs]
     parts = [f"<h2>{link}</h2>", _result_table(results), _class_tables(results)]
     best_first = sorted(zip(runs, results, strict=True), key=lambda pair: -pair[1]["miou"])
     parts += [_pictures(run, result) for run, result in best_first]
@@ -158,13 +159,18 @@ def _class_tables(results: Sequence[dict[str, Any]]) -> str:
     tables = []
     for data in dict.fromkeys(result["data"] for result in results):
         same = [result for result in results if result["data"] == data]
-        head = ["IoU in %", *map(_class_head, LABELS[data].classes, LABELS[data].palette)]
+        labels = same[0]["labels"]
+        head = ["IoU in %", *map(_class_head, labels.classes, labels.palette)]
         rows = [
             f"<tr><td>{_text(result['recipe'])}</td>{''.join(map(_iou_cell, result['iou_per_class']))}</tr>"
             for result in same
         ]
         tables.append(_table(head, rows, numbers=range(1, len(head))))
     return "\n".join(tables)
+
+
+def _labels_of(run: RunDir) -> LabelSet:
+    return recipe_from_dict((run.recipe() or {})["recipe"]).data.labels
 
 
 def _class_head(name: str, colour: tuple[int, int, int]) -> str:

@@ -10,6 +10,7 @@ from fcnbook.files import InputError
 from fcnbook.published import ALIASES, PUBLISHED, PublishedRow, rows_of
 from fcnbook.recipe import Recipe
 from fcnbook.recipes import ade20k, camvid, cityscapes, nyud, pascal_context, siftflow, streets, voc
+from fcnbook.recipes.own import on_own_data
 from fcnbook.recipes.scale import notebook_scale, scaled, with_num_steps
 
 RECIPES: dict[str, Recipe] = {
@@ -61,4 +62,13 @@ def find_network(name: str) -> tuple[PublishedRow | None, Recipe]:
     return row or next(iter(rows_of(recipe.name)), None), recipe
 
 
-__all__ = ["PROFILED", "RECIPES", "find_network", "find_recipe", "notebook_scale", "scaled", "with_num_steps"]
+__all__ = [
+    "PROFILED",
+    "RECIPES",
+    "find_network",
+    "find_recipe",
+    "notebook_scale",
+    "on_own_data",
+    "scaled",
+    "with_num_steps",
+]

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from fcnbook.download import DownloadError, fetch
 from fcnbook.files import InputError, write_atomic
-from fcnbook.labels import LABELS
 from fcnbook.models.backbones.resnet import DEPTHS
 from fcnbook.published import PUBLISHED, PublishedRow
 from fcnbook.recipe import Recipe
@@ -639,9 +638,9 @@ def _reverse_table(weights: Mapping[str, Tensor], traits: Traits, dialect: Diale
 
 def _meta(recipe: Recipe | None) -> dict[str, Any]:
     """Class names and colours, which mmsegmentation's tools look for."""
-    if recipe is None or recipe.data.name not in LABELS:
+    if recipe is None:
         return {}
-    labels = LABELS[recipe.data.name]
+    labels = recipe.data.labels
     return {"CLASSES": list(labels.classes), "PALETTE": [list(colour) for colour in labels.palette]}
 
 
