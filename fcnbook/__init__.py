@@ -20,7 +20,7 @@ _HOME = {
     "Prediction": "inference",
     "build_segmenter": "build",
     "find_recipe": "recipes",
-    "load_published": "weights",
+    "load_published": "weights.load",
     "predict": "inference",
     "scaled": "recipes",
 }
