@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fcnbook.build import build_segmenter
+    from fcnbook.hub import load
     from fcnbook.inference import Prediction, predict
     from fcnbook.published import PUBLISHED
     from fcnbook.recipes import RECIPES, find_recipe, scaled
@@ -20,6 +21,7 @@ _HOME = {
     "Prediction": "inference",
     "build_segmenter": "build",
     "find_recipe": "recipes",
+    "load": "hub",
     "load_published": "weights.load",
     "predict": "inference",
     "scaled": "recipes",
@@ -31,6 +33,7 @@ __all__ = [
     "Prediction",
     "build_segmenter",
     "find_recipe",
+    "load",
     "load_published",
     "predict",
     "scaled",

@@ -17,6 +17,7 @@ ORDER = [
     ["cost"],
     ["weights"],
     ["runs"],
+    ["hub"],
     ["reproduce", "viewers"],
     ["book"],
     ["cli"],

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fcnbook.files import InputError
 from fcnbook.labels import LABELS
 from fcnbook.recipe import (
     SCALES,
@@ -121,7 +122,7 @@ def test_with_num_steps_stretches_the_warm_up_too():
 
 
 def test_unknown_recipe_names_the_nearest():
-    with pytest.raises(KeyError, match="fcn_r18-d8_360x480_10k_camvid"):
+    with pytest.raises(InputError, match="fcn_r18-d8_360x480_10k_camvid"):
         find_recipe("fcn_r18_d8_360x480_10k_camvid")
 
 
