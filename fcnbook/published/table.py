@@ -1,8 +1,7 @@
-"""The 74 published rows and the rules that compare a run with them.
+"""The 74 published rows.
 
 `PUBLISHED` maps "000-01" (seed, row within the seed) to what one line of a published table says, with the recipe that
-trains it and what is doubtful about it. `verdicts` compares the measurements of a run with its row, one `Verdict` a
-column. Scores lie in [0, 1] throughout; only `Verdict.text` speaks percent.
+trains it and what is doubtful about it. Scores lie in [0, 1].
 
 Imports neither torch nor numpy. The figures stand in `table.csv`, exactly as printed in the read-mes of
 mmsegmentation, sssegmentation and pytorch-auto-drive that its `source` column names. Taught in notebook 09.
@@ -10,8 +9,6 @@ mmsegmentation, sssegmentation and pytorch-auto-drive that its `source` column n
 
 import csv
 import importlib.resources
-import math
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,32 +17,9 @@ from typing import Any, Literal, get_args
 
 Column = Literal["miou", "miou_ms_flip", "miou_avg", "params_m", "flops_g", "fps", "mem_gb"]
 ScoreColumn = Literal["miou", "miou_ms_flip", "miou_avg"]
-Outcome = Literal["PASS", "NOISE", "FAIL", "NO ROW", "SHOWN"]
 Statistic = Literal["mean", "best"]
 
 SCORE_COLUMNS: tuple[ScoreColumn, ...] = get_args(ScoreColumn)
-
-PASS_BELOW = Decimal("1.0")
-"""Percent points of mIoU below the published figure that still pass.
-
-Two identical runs of mmsegmentation were 0.7 apart (its issue 255); the best of three runs of pytorch-auto-drive lay
-0.64 above their mean.
-"""
-NOISE_BELOW = Decimal("2.0")
-"""Percent points below that one run cannot tell from bad luck."""
-
-_LABELS: dict[Column, str] = {
-    "miou": "mIoU",
-    "miou_ms_flip": "mIoU(ms+flip)",
-    "miou_avg": "mIoU(avg)",
-    "params_m": "parameters",
-    "flops_g": "FLOPs",
-    "fps": "fps",
-    "mem_gb": "memory",
-}
-_UNITS: dict[Column, str] = {"params_m": " M", "flops_g": " G", "mem_gb": " GB"}
-_CENT = Decimal("0.01")
-"""All judged figures are printed with two decimals."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,215 +101,6 @@ class PublishedRow:
         """The published figure of a column; None where the cell is blank or a placeholder."""
         value: float | None = getattr(self, column)
         return None if self.is_placeholder else value
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
-    """What a run, or several runs that differ in their seed only, measured. Empty and None: not measured."""
-
-    miou: Sequence[float] = ()
-    """One score in [0, 1] a seed, at the row's own protocol."""
-    miou_ms_flip: Sequence[float] = ()
-    parameters: int | None = None
-    flops: int | None = None
-    """Of one picture of the row's `crop`; one multiply-add counts as two."""
-    fps: float | None = None
-    """Inference by the row's own procedure (`fcnbook bench`); the training throughput is another quantity."""
-    memory_gib: float | None = None
-    """Peak of training on one GPU."""
-    hardware: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
-    """One column of a run beside the published one.
-
-    `published`, `measured` and `difference` (measured - published) are in [0, 1] for scores and in the column's own
-    unit else. `difference` is taken between the printed, rounded figures, so that it is what a reader computes.
-    """
-
-    column: Column
-    outcome: Outcome
-    published: float | None
-    measured: float
-    difference: float | None
-    seeds: int
-    statistic: Statistic = "mean"
-    hardware: str = ""
-    published_hardware: str = ""
-
-    def text(self) -> str:
-        """The verdict as a line: "mIoU 73.10 vs 72.25 published, +0.85, PASS (at most 1.0 below), 1 seed"."""
-        parts = [f"{_LABELS[self.column]} {self._figure(self.measured, self.hardware)}"]
-        if self.published is not None:
-            parts[0] += f" vs {self._figure(self.published, self.published_hardware, ' published')}"
-        if self.difference is not None and self.outcome != "SHOWN":
-            parts.append(f"{_printed(self.column, self.difference):+}{_UNITS.get(self.column, '')}")
-        parts.append(f"{self.outcome} ({self._reason()})")
-        if self.column in SCORE_COLUMNS:
-            parts.append("1 seed" if self.seeds == 1 else f"{self.statistic} of {self.seeds} seeds")
-        return ", ".join(parts)
-
-    def _figure(self, value: float, hardware: str, remark: str = "") -> str:
-        number = f"{_printed(self.column, value)}{_UNITS.get(self.column, '')}"
-        return f"{number}{remark}" + (f" on {hardware}" if hardware else "")
-
-    def _reason(self) -> str:
-        if self.outcome == "NO ROW":
-            return "no published figure to compare with"
-        if self.outcome == "SHOWN":
-            return "depends on the hardware, not judged"
-        if self.column not in SCORE_COLUMNS:
-            return ("" if self.outcome == "PASS" else "not ") + "equal in the printed digits"
-        if math.isnan(self.measured):
-            return "the score is not a number"
-        reasons = {"PASS": f"at most {PASS_BELOW} below", "NOISE": f"at most {NOISE_BELOW} below"}
-        return reasons.get(self.outcome, f"more than {NOISE_BELOW} below")
-
-
-def judge(
-    column: Column,
-    published: float | None,
-    measured: Sequence[float],
-    *,
-    statistic: Statistic = "mean",
-    hardware: str = "",
-    published_hardware: str = "",
-) -> Verdict:
-    """The verdict on one column.
-
-    Scores: PASS at most 1.0 percent points below the published figure (above is always PASS), NOISE at most 2.0
-    below, else FAIL. Both are rounded to two decimals of a percent first, as tables print them, and compared as
-    decimals: 71.25 against 72.25 is exactly 1.0 below. Parameters and FLOPs: PASS when the printed digits are equal.
-    Speed and memory: SHOWN, for they are the hardware's as much as the network's. NO ROW without a published figure.
-
-    Args:
-        column: what was measured.
-        published: the figure of the table; scores in [0, 1]; None for a blank cell.
-        measured: one value a seed, in the same unit; a score may be nan, which fails.
-        statistic: how several seeds become one value.
-        hardware: what `measured` ran on.
-        published_hardware: what `published` ran on.
-
-    Raises:
-        ValueError: `measured` is empty, or a score is given in percent.
-    """
-    if not measured:
-        raise ValueError(
-            f"There is nothing to judge: no {_LABELS[column]} was measured. Evaluate the run first."
-        )
-    if column in SCORE_COLUMNS:
-        _check_scores(column, [*measured, *([] if published is None else [published])])
-    value = _summarise(measured, statistic)
-    difference = None
-    if published is not None and not math.isnan(value):
-        difference = _printed(column, value) - _printed(column, published)
-    return Verdict(
-        column=column,
-        outcome="NO ROW" if published is None else _outcome(column, difference),
-        published=published,
-        measured=value,
-        difference=None if difference is None else float(difference / _scale(column)),
-        seeds=len(measured),
-        statistic=statistic,
-        hardware=hardware,
-        published_hardware=published_hardware,
-    )
-
-
-def _check_scores(column: Column, scores: Sequence[float]) -> None:
-    wrong = [score for score in scores if not (math.isnan(score) or 0 <= score <= 1)]
-    if wrong:
-        raise ValueError(f"{_LABELS[column]} lies in [0, 1], got {wrong[0]}. Divide percent by 100.")
-
-
-def _summarise(measured: Sequence[float], statistic: Statistic) -> float:
-    if any(math.isnan(value) for value in measured):
-        return math.nan
-    return float(max(measured)) if statistic == "best" else statistics.fmean(measured)
-
-
-def _scale(column: Column) -> int:
-    return 100 if column in SCORE_COLUMNS else 1
-
-
-def _printed(column: Column, value: float) -> Decimal:
-    """The figure as a table prints it: percent for scores, two decimals."""
-    # str gives the shortest decimal that means this float: 0.7225, not 0.72250000000000003.
-    return (Decimal(str(float(value))) * _scale(column)).quantize(_CENT)
-
-
-def _outcome(column: Column, difference: Decimal | None) -> Outcome:
-    """The verdict where a figure is published; `difference` in the printed unit."""
-    if column in ("fps", "mem_gb"):
-        return "SHOWN"
-    if difference is None:  # the measured value is not a number
-        return "FAIL"
-    if column not in SCORE_COLUMNS:
-        return "PASS" if difference == 0 else "FAIL"
-    if difference >= -PASS_BELOW:
-        return "PASS"
-    return "NOISE" if difference >= -NOISE_BELOW else "FAIL"
-
-
-def row_verdicts(row: PublishedRow | None, measured: Measured) -> list[Verdict]:
-    """One verdict a measured column of a row, scores first.
-
-    A measured score always gets a verdict, NO ROW at worst; the other columns only where a figure is published.
-    `miou_avg` is judged by the mean of the seeds, `miou` of pytorch-auto-drive by the best.
-    """
-    found = []
-    for column, values in _measured_columns(measured).items():
-        published = None if row is None else row.figure(column)
-        if not values or (published is None and column not in ("miou", "miou_ms_flip")):
-            continue
-        on_hardware = column in ("fps", "mem_gb")
-        verdict = judge(
-            column,
-            published,
-            values,
-            statistic=row.statistic if row is not None and column == "miou" else "mean",
-            hardware=measured.hardware if on_hardware else "",
-            published_hardware=row.hardware if on_hardware and row is not None else "",
-        )
-        found.append(verdict)
-    return found
-
-
-def _measured_columns(measured: Measured) -> dict[Column, Sequence[float]]:
-    def one(value: float | None, unit: float = 1.0) -> Sequence[float]:
-        return () if value is None else (value / unit,)
-
-    return {
-        "miou": measured.miou,
-        "miou_ms_flip": measured.miou_ms_flip,
-        "miou_avg": measured.miou,
-        "params_m": one(measured.parameters, 1e6),
-        "flops_g": one(measured.flops, 1e9),
-        "fps": one(measured.fps),
-        "mem_gb": one(measured.memory_gib),
-    }
-
-
-def rows_of(recipe_name: str) -> list[PublishedRow]:
-    """The published rows of a recipe, by its own name or its mmsegmentation 1.x alias; empty when there is none."""
-    name = ALIASES.get(recipe_name, recipe_name)
-    return [row for row in PUBLISHED.values() if row.recipe == name]
-
-
-def judge_scores(rows: Sequence[PublishedRow], miou: float, miou_ms_flip: float | None = None) -> str:
-    """The verdict on the scores of one run as a sentence; "NO ROW" where `rows` is empty."""
-    measured = Measured(miou=(miou,), miou_ms_flip=() if miou_ms_flip is None else (miou_ms_flip,))
-    return "; ".join(verdict.text() for row in rows for verdict in row_verdicts(row, measured)) or "NO ROW"
-
-
-def verdicts(recipe_name: str, measured: Measured) -> list[Verdict]:
-    """One verdict a measured column of the recipe's published row; NO ROW for scores of a recipe without one.
-
-    Rows were trained at full scale: the scores of a tiny run say nothing about them and do not belong here.
-    """
-    rows: Sequence[PublishedRow | None] = rows_of(recipe_name) or [None]
-    return [verdict for row in rows for verdict in row_verdicts(row, measured)]
 
 
 # ---- What the tables do not say: names, revisions, protocols, doubts ------------------------------------------------
@@ -589,3 +354,19 @@ def _read_table() -> tuple[dict[str, PublishedRow], dict[str, str]]:
 
 PUBLISHED, ALIASES = _read_table()
 """Rows by key "000-01"; and recipe names by their mmsegmentation 1.x spelling."""
+
+
+def rows_of(
+    recipe_name: str, *, overrides: Sequence[str] = (), data: str | None = None
+) -> list[PublishedRow]:
+    """The published rows of a recipe; empty when there is none.
+
+    Args:
+        recipe_name: its own name or its mmsegmentation 1.x alias.
+        overrides: what was changed by hand. Such a recipe keeps its name, but is no row's any more.
+        data: name of its data set; "own" data is no row's either.
+    """
+    if overrides or data == "own":
+        return []
+    name = ALIASES.get(recipe_name, recipe_name)
+    return [row for row in PUBLISHED.values() if row.recipe == name]
