@@ -1,7 +1,9 @@
 """The published rows against recipes.md §8, transcribed here by itself."""
 
+import csv
 import hashlib
 import importlib.resources
+import io
 import subprocess
 import sys
 from collections import Counter
@@ -10,6 +12,8 @@ from pathlib import PurePosixPath
 import pytest
 
 from fcnbook.published import ALIASES, PUBLISHED, rows_of
+from fcnbook.recipe import recipe_name
+from fcnbook.recipes import RECIPES
 
 # key, mIoU, mIoU(ms+flip), crop as labelled, iterations or epochs, recipe
 TABLE = """
@@ -143,21 +147,35 @@ NAMES_1X = """
 003 fastfcn_r50-d32_jpu_enc_4xb2-80k_cityscapes-512x1024
 003 fastfcn_r50-d32_jpu_enc_4xb4-80k_cityscapes-512x1024
 """
+SOURCES = {
+    "000": "mmsegmentation",
+    "001": "sssegmentation",
+    "002": "pytorch-auto-drive",
+    "003": "mmsegmentation",
+    "004": "sssegmentation",
+}
+OUR_COLUMNS = ["recipe", "alias", "hardware", "revision", "protocol", "note"]
 LINES = [line.split() for line in TABLE.split("\n") if line]
 
 
-def test_the_table_is_the_reference_table():
-    """Facts are copied, never edited: what we know better goes into notes."""
-    table = importlib.resources.files("fcnbook").joinpath("published/table.csv").read_bytes()
+def test_the_printed_columns_are_the_reference_table():
+    """Facts are copied, never edited: what we know better goes into the columns after these 25."""
+    table = importlib.resources.files("fcnbook").joinpath("published/table.csv").read_text(encoding="utf-8")
+    lines = list(csv.reader(table.splitlines()))
+    assert lines[0][0] == "table" and lines[0][25:] == OUR_COLUMNS
+    lines[0][0] = "seed"  # the reference table's word
+    # Its lines end as those of a spreadsheet do.
+    printed = io.StringIO()
+    csv.writer(printed, lineterminator="\r\n").writerows(line[:25] for line in lines)
     assert (
-        hashlib.sha256(table).hexdigest()
+        hashlib.sha256(printed.getvalue().encode()).hexdigest()
         == "46d06cb4e12cd4dd97d8d642baee73c92e1b03ed2976d1bfd11c84954438053b"
     )
 
 
 def test_keys_come_in_order_and_number():
     assert list(PUBLISHED) == [line[0] for line in LINES]
-    assert Counter(row.seed for row in PUBLISHED.values()) == {
+    assert Counter(row.table for row in PUBLISHED.values()) == {
         "000": 41,
         "001": 12,
         "002": 6,
@@ -207,6 +225,11 @@ def test_71_rows_can_be_trained_and_no_two_share_a_recipe():
     assert [key for key, row in PUBLISHED.items() if row.recipe is None] == ["002-04", "002-05", "002-06"]
 
 
+@pytest.mark.parametrize("row", [row for row in PUBLISHED.values() if row.recipe], ids=lambda row: row.key)
+def test_the_recipe_of_a_row_renders_to_its_column(row):
+    assert recipe_name(RECIPES[row.recipe]) == row.recipe
+
+
 def test_recipe_names_are_the_linked_configuration_files():
     """All mmsegmentation rows but the FastFCN ones, whose draft files were renamed before they were released."""
     linked = [row for row in PUBLISHED.values() if row.source == "mmsegmentation" and row.neck == ""]
@@ -215,18 +238,48 @@ def test_recipe_names_are_the_linked_configuration_files():
 
 
 def test_aliases_are_the_names_of_version_1():
-    seeds_and_names = [line.split() for line in NAMES_1X.split("\n") if line]
+    tables_and_names = [line.split() for line in NAMES_1X.split("\n") if line]
     rows = [row for row in PUBLISHED.values() if row.source == "mmsegmentation"]
-    assert {new: row.recipe for (_, new), row in zip(seeds_and_names, rows, strict=True)} == ALIASES
-    assert [seed for seed, _ in seeds_and_names] == [row.seed for row in rows]
+    assert {new: row.recipe for (_, new), row in zip(tables_and_names, rows, strict=True)} == ALIASES
+    assert [table for table, _ in tables_and_names] == [row.table for row in rows]
 
 
-def test_every_row_says_how_it_was_scored_and_where_it_stood():
-    assert all(row.protocol and row.revision for row in PUBLISHED.values())
+def test_every_row_says_how_it_was_scored():
     assert PUBLISHED["000-03"].protocol.startswith("fit to 1025x2049, slide 769x769 stride 513x513")
     assert PUBLISHED["000-40"].protocol.startswith("fit to 520x520, slide 480x480 stride 320x320")
     assert "512x1024 and scored there" in PUBLISHED["002-03"].protocol
     assert "transposed" in PUBLISHED["001-05"].protocol and "transposed" not in PUBLISHED["004-01"].protocol
+    assert len({PUBLISHED[key].protocol for key in ("002-04", "002-05", "002-06")}) == 1
+    assert "10 warm-up and 300 timed forwards" in PUBLISHED["002-04"].protocol
+
+
+OF_MMSEGMENTATION = (
+    ", scored at label size, one run, presumably its last checkpoint; ms+flip: test size x 0.5 0.75 1 1.25 1.5 1.75, "
+    "each with and without flip"
+)
+KNOWN_PROTOCOLS = [row for row in PUBLISHED.values() if row.source in ("mmsegmentation", "sssegmentation")]
+
+
+@pytest.mark.parametrize("row", KNOWN_PROTOCOLS, ids=lambda row: row.key)
+def test_the_protocol_of_a_row_is_its_recipe_s(row):
+    """Size and windows are those of the recipe, which tests/recipes checks against the documents."""
+    measured = RECIPES[row.recipe].evaluation.protocol()
+    if row.source == "sssegmentation":
+        assert row.protocol.replace(" (aspect transposed, see note)", "") == measured + ", one run"
+        assert ("transposed" in row.protocol) is (row.table == "001")
+    else:
+        native = measured.replace("fit to 1024x2048", "native size 1024x2048")
+        assert row.protocol == native.partition(", scale 1")[0] + OF_MMSEGMENTATION
+
+
+def test_a_table_has_one_revision_and_a_source_one_hardware_but_for_fcn_d6():
+    revisions = {row.table: row.revision for row in PUBLISHED.values()}
+    assert all(row.revision == revisions[row.table] for row in PUBLISHED.values())
+    assert all(source in revisions[table] for table, source in SOURCES.items())
+    hardware = {"mmsegmentation": "V100", "sssegmentation": "", "pytorch-auto-drive": "RTX 2080 Ti"}
+    for row in PUBLISHED.values():
+        expected = "V100 or TITAN Xp" if row.method == "FCN-D6" else hardware[row.source]
+        assert (row.source, row.hardware) == (SOURCES[row.table], expected)
 
 
 @pytest.mark.parametrize(
