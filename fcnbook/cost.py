@@ -161,7 +161,7 @@ def _count_parameters(module: nn.Module) -> int:
 TRAINING_FACTOR = 1.17
 """Published training memory over the bytes of `predict_training_memory`, with 1 GB = 2^30 bytes.
 
-The median of 13 rows of seed 000 (FCN on R-18 to R-101, D8 and D16, three data sets, one in fp16), which lie between
+The median of 13 rows of table 000 (FCN on R-18 to R-101, D8 and D16, three data sets, one in fp16), which lie between
 1.11 and 1.22. The rest is what a count of tensors cannot see: workspaces of the convolutions, a second copy of the
 gradients for the exchange between four GPUs, and the batch norm and the losses of PyTorch 1.5. Four rows of DeepLabV3,
 PSPNet and JPU lie between 1.18 and 1.37; two of EncNet at 1.8 and 2.0, for the source holds the difference of each

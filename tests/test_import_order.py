@@ -25,6 +25,7 @@ ORDER = [
 ]
 """From low to high. A module imports from the lines above its own only."""
 INNER_ORDER = {
+    "published": [["table"], ["verdict"]],
     "models": [["layers"], ["backbones", "necks", "heads"], ["segmenter"]],
     "weights": [["torch_files", "names"], ["sources"], ["load", "checkpoint"], ["doctor", "export"]],
     "runs": [["folder"], ["report"], ["start_weights"], ["trainer"], ["launch"]],

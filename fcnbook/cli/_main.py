@@ -12,7 +12,7 @@ from fcnbook.cli._checks import bench_row, doctor_checkpoint, verify_row
 from fcnbook.cli._common import count, positive, seconds, size
 from fcnbook.cli._data import NAMES, OWN, cache_data, check_data, prepare_data
 from fcnbook.cli._models import export_model, predict_images
-from fcnbook.cli._recipes import SEEDS, list_recipes, show_cost
+from fcnbook.cli._recipes import TABLES, list_recipes, show_cost
 from fcnbook.cli._runs import run_book, run_recipe, watch_run
 from fcnbook.files import InputError
 from fcnbook.recipe import SCALES
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     command = add("list", list_recipes, "show the recipes")
-    command.add_argument("--seed", choices=SEEDS, help="only recipes of this published table")
+    command.add_argument("--table", choices=TABLES, help="only recipes of this published table")
     command.add_argument("--dataset", help='only recipes on this data set, such as "camvid"')
     command.add_argument("--method", help='only this one, such as "fcn" or "fcn8s"')
     command.add_argument("--backbone", help='only this one, such as "r50-d8", or "r50" for all of that depth')

@@ -1,7 +1,7 @@
 """Recipes on PASCAL VOC: 2012 with the "aug" labels, and 2011 with the splits of the FCN paper. 21 classes.
 
-12 published rows on VOC 2012 (10,582 pictures to train on, 1,449 to validate on): seed 000 (mmsegmentation FCN, rows
-34 to 37), seed 001 (sssegmentation FCN, 1 to 4), seed 002 (pytorch-auto-drive, 1 and 2), seed 004 (sssegmentation
+12 published rows on VOC 2012 (10,582 pictures to train on, 1,449 to validate on): table 000 (mmsegmentation FCN, rows
+34 to 37), table 001 (sssegmentation FCN, 1 to 4), table 002 (pytorch-auto-drive, 1 and 2), table 004 (sssegmentation
 Semantic FPN, 1 and 2).
 
 The paper's networks train on 8,498 pictures of SBD and are scored on the 736 of VOC 2011 that SBD does not train on.

@@ -104,7 +104,7 @@ RELEASED_FASTFCN = {
 }
 """Recipe -> end of the file name under which mmsegmentation 0.18 released the FastFCN networks.
 
-The table of seed 003 is a draft from before; its links are tried after these.
+Table 003 is a draft from before; its links are tried after these.
 """
 
 

@@ -206,12 +206,12 @@ def test_list_filters_and_json(capsys):
         ),
         ("--method fastfc --dataset ade20k", "There is nothing with --method fastfc. Nearest: fastfcn"),
         ("--backbone R50-d9", "There is nothing with --backbone r50-d9. Nearest: r50-d8"),
-        ("--seed 000 --method fcn8s", "No recipe has all of --seed 000 --method fcn8s; leave one"),
+        ("--table 000 --method fcn8s", "No recipe has all of --table 000 --method fcn8s; leave one"),
         (
             "--rows --dataset camvid",
             "There is no published row with --dataset camvid. `fcnbook list --dataset camvid` shows its recipes",
         ),
-        ("--rows --seed 002 --dataset ade20k", "no published row with --seed 002 --dataset ade20k.\n"),
+        ("--rows --table 002 --dataset ade20k", "no published row with --table 002 --dataset ade20k.\n"),
     ],
 )
 def test_list_says_which_filter_left_nothing(filters, sentence, capsys):
@@ -231,11 +231,11 @@ def test_list_takes_filters_in_any_case(capsys):
 @pytest.mark.parametrize(
     ("filters", "count"),
     [
-        (["--seed", "000"], 41),
-        (["--seed", "001", "--dataset", "ade20k"], 4),
-        (["--seed", "000", "--method", "fcn_d6", "--backbone", "r101-d16"], 4),
-        (["--seed", "000", "--backbone", "r18b"], 2),
-        (["--seed", "003", "--method", "fastfcn"], 6),
+        (["--table", "000"], 41),
+        (["--table", "001", "--dataset", "ade20k"], 4),
+        (["--table", "000", "--method", "fcn_d6", "--backbone", "r101-d16"], 4),
+        (["--table", "000", "--backbone", "r18b"], 2),
+        (["--table", "003", "--method", "fastfcn"], 6),
     ],
 )
 def test_list_filters_by_table_data_set_method_and_backbone(filters, count, capsys):
@@ -244,7 +244,7 @@ def test_list_filters_by_table_data_set_method_and_backbone(filters, count, caps
 
 
 def test_list_shows_size_operations_rows_and_published_scores(capsys):
-    assert main(["list", "--seed", "003", "--method", "pspnet"]) == 0
+    assert main(["list", "--table", "003", "--method", "pspnet"]) == 0
     head, line = capsys.readouterr().out.splitlines()
     assert head.split("  ")[-1] == "ms+flip"
     # Parameters and scores as printed by the source; GFLOPs with both heads.
@@ -274,11 +274,11 @@ def test_list_rows_shows_every_published_row_with_its_note(capsys):
 
 
 def test_list_rows_filters_and_json(capsys):
-    assert main(["list", "--rows", "--seed", "002", "--json"]) == 0
+    assert main(["list", "--rows", "--table", "002", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert list(rows) == [f"002-0{n}" for n in range(1, 7)]
     assert rows["002-04"]["flops_g"] == 216.42 and rows["002-04"]["recipe"] is None
-    assert main(["list", "--rows", "--seed", "002", "--dataset", "voc12aug"]) == 0
+    assert main(["list", "--rows", "--table", "002", "--dataset", "voc12aug"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
     assert [line.split()[0] for line in lines] == ["row", "002-01", "002-02"]
 

@@ -88,7 +88,7 @@ def test_no_recipe_of_a_published_source_goes_unchecked():
 
 
 def test_every_name_of_version_1_leads_to_a_recipe():
-    assert len(ALIASES) == 50  # 41 rows of seed 000, 9 of seed 003
+    assert len(ALIASES) == 50  # 41 rows of table 000, 9 of table 003
     assert set(ALIASES.values()) == {name for key, name in NAMES.items() if key[:3] in ("000", "003")}
     assert set(ALIASES.values()) <= RECIPES.keys()
 
@@ -136,7 +136,7 @@ def test_labels_of_a_row_agree_with_its_recipe_but_for_the_known_mistakes(key):
 
 
 @pytest.mark.parametrize("key", [key for key in ROWS if key.startswith("001")])
-def test_transposed_resize_of_seed_001_is_a_note_and_not_a_setting(key):
+def test_transposed_resize_of_table_001_is_a_note_and_not_a_setting(key):
     """recipes.md §5.1: base scale (2048, 512), (2048, 1024) on Cityscapes, as (width, height)."""
     recipe = RECIPES[NAMES[key]]
     assert "transposed" in PUBLISHED[key].note and "does not reproduce" in PUBLISHED[key].note

@@ -867,4 +867,4 @@ class TestDownloads:
 
     def test_every_row_that_links_a_file_has_an_address(self):
         linked = [row for row in PUBLISHED.values() if row_urls(row)]
-        assert len(linked) == 41 + 0 + 3 + 9 + 6  # seeds 000 to 004
+        assert len(linked) == 41 + 0 + 3 + 9 + 6  # tables 000 to 004
