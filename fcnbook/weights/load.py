@@ -38,6 +38,9 @@ from fcnbook.weights.sources import (
 )
 from fcnbook.weights.torch_files import read_safetensors, read_torch_file
 
+MAX_ENTRIES = 20_000
+"""Of a state dict; ResNet-101 with its heads has 700. More would take gigabytes to compare with every recipe."""
+
 # --- Reading a file --------------------------------------------------------------------------------------------------
 
 
@@ -112,6 +115,10 @@ def read_weights(path: str | Path) -> WeightsFile:
                 "the file also holds objects of its training, which were left unread: "
                 f"{listed(contents.stand_ins)}"
             )
+    if len(state) > MAX_ENTRIES:
+        raise InputError(
+            f"{path} holds {len(state):,} entries; no network here has as many as {MAX_ENTRIES:,}."
+        )
     if all(name.startswith("module.") for name in state):  # saved from inside a wrapper for several devices
         state = {name.removeprefix("module."): value for name, value in state.items()}
     source, entries, dropped = to_ours(state, path)

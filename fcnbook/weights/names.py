@@ -267,7 +267,7 @@ def _said(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-_BLOCK = re.compile(r"backbone\.layer(\d)\.(\d+)\.")
+_BLOCK = re.compile(r"backbone\.layer(\d)\.(\d{1,3})\.")
 _DEPTHS: dict[tuple[int, ...], int] = {blocks: depth for depth, (_, blocks) in DEPTHS.items()}
 _HEADS = {
     "psp_modules": "PSPNet",
