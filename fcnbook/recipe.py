@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -234,6 +235,19 @@ class ModelSpec:
     aux_head: FCNHeadSpec | None = None
     align_corners: bool = False
     """Of every bilinear resize of logits: in the loss, in inference, inside heads."""
+
+    def __post_init__(self) -> None:
+        """Refuse heads without the neck that makes their features."""
+        stages = {getattr(self.head, "stage", None), self.aux_head and self.aux_head.stage}
+        _require(
+            "jpu" not in stages or isinstance(self.neck, JPUSpec), "neck", 'must be a JPU for the stage "jpu"'
+        )
+        of_pyramid = isinstance(self.head, SemanticFPNHeadSpec)
+        _require(
+            not of_pyramid or isinstance(self.neck, FPNSpec),
+            "neck",
+            "must be an FPN for the head of Semantic FPN",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -470,6 +484,10 @@ class Recipe:
     overrides: tuple[str, ...] = ()
     """What was changed by hand, such as "optim.lr=0.003". The fields hold the new values already; this says which."""
 
+    def __post_init__(self) -> None:
+        """Refuse numbers outside their range."""
+        _check_ranges(self)
+
     def __str__(self) -> str:
         """Every number in force, one field a line."""
         return "\n".join(_lines(dataclasses.asdict(self)))
@@ -478,6 +496,46 @@ class Recipe:
     def name(self) -> str:
         """The rendered name; of a scaled recipe the name of the full one."""
         return self.base or recipe_name(self)
+
+
+MOST_STEPS = 100_000_000
+"""Of one run. The longest published one has 160,000."""
+_MOST = 65_536
+"""Of channels, sides of images in pixels, and images per batch: beyond every machine, so it is a slip of the keyboard."""
+_COUNTS = (
+    "width channels in_channels num_codes kernel_size upscore_kernel geometric_classes dilation dilations pool_sizes "
+    "scene_size base_size crop_size resize_first size window window_stride pad_to score_size batch_size accumulation"
+)
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(_COUNTS.split(), (1, _MOST)),
+    **dict.fromkeys(("num_convs", "first_padding"), (0, 1000)),
+    **dict.fromkeys(("num_steps", "epochs", "num_validations", "validation_interval"), (1, MOST_STEPS)),
+    "num_scenes": (1, MOST_STEPS),
+    "warmup_steps": (0, MOST_STEPS),
+    **dict.fromkeys(("dropout", "flip_prob", "max_class_share", "momentum"), (0, 1)),
+    **dict.fromkeys(
+        ("lr", "weight_decay", "backbone_lr_mult", "classifier_std", "power", "min_lr"), (0, math.inf)
+    ),
+    **dict.fromkeys(
+        ("aux_weight", "scene_weight", "clip_norm", "loss_scale", "std", "scales"), (0, math.inf)
+    ),
+}
+"""Least and largest value of a field with this name, in whatever part of a recipe it stands."""
+
+
+def _check_ranges(part: Any, prefix: str = "") -> None:
+    """Raise a ValueError that names the first field of a recipe, or of a part of one, outside its range."""
+    for field in dataclasses.fields(part):
+        name, value = prefix + field.name, getattr(part, field.name)
+        if dataclasses.is_dataclass(value):
+            _check_ranges(value, f"{name}.")
+        elif field.name in _RANGES:
+            least, most = _RANGES[field.name]
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int | float):
+                    allowed = f"at least {least}" if most == math.inf else f"{least:,} to {most:,}"
+                    in_range = least <= number <= most and math.isfinite(number)
+                    _require(in_range, name, f"must be {allowed}, got {number:,}")
 
 
 def _lines(fields: dict[str, Any], indent: str = "") -> list[str]:
@@ -672,3 +730,9 @@ class Execution:
     """Least time between two checkpoints; 0 writes one after every step."""
     log_seconds: float = 2.0
     """Least time between two events of training progress."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no machine can have; `fcnbook.runs.limits` knows what this machine can."""
+        for field in ("workers", "checkpoint_seconds", "log_seconds"):
+            value = getattr(self, field)
+            _require(value >= 0, field, f"must be at least 0, got {value}")

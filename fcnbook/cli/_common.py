@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from fcnbook.recipe import Size
+from fcnbook.recipe import MOST_STEPS, Size
+from fcnbook.runs.limits import MOST_SEED
 
 # Types of arguments
 
@@ -22,6 +23,27 @@ def count(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be at least 0, got {value}")
     return value
+
+
+def steps(text: str) -> int:
+    value = positive(text)
+    if value > MOST_STEPS:
+        raise argparse.ArgumentTypeError(f"must be at most {MOST_STEPS:,}, got {value:,}")
+    return value
+
+
+def seed(text: str) -> int:
+    value = count(text)
+    if value > MOST_SEED:
+        raise argparse.ArgumentTypeError(f"must be at most 2^63 - 1, got {value}")
+    return value
+
+
+def seeds(text: str) -> list[int]:
+    values = [seed(word) for word in text.split(",")]
+    if len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(f"must differ from each other, got {text}")
+    return values
 
 
 def size(text: str) -> Size:

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import fcnbook
 from fcnbook.cli._checks import bench_row, doctor_checkpoint, verify_row
-from fcnbook.cli._common import count, positive, seconds, size
+from fcnbook.cli._common import count, positive, seconds, seed, seeds, size, steps
+from fcnbook.cli._compare import compare_runs
 from fcnbook.cli._data import NAMES, OWN, cache_data, check_data, prepare_data
 from fcnbook.cli._models import export_model, predict_images
 from fcnbook.cli._recipes import TABLES, list_recipes, show_cost
@@ -24,6 +26,9 @@ examples:
   fcnbook cost fcn_r50-d8_512x1024_40k_cityscapes                             before anything is downloaded
   fcnbook run fcn_r18-d8_360x480_10k_camvid --scale tiny                      half a minute on generated scenes
   fcnbook run fcn_r18-d8_360x480_10k_camvid --data-root data/camvid           the recipe as published
+  fcnbook run fcn_r18-d8_360x480_10k_camvid --scale tiny --set optim.lr=0.01  the same with one field changed
+  fcnbook run fcn_r18-d8_360x480_10k_camvid --scale tiny --seeds 0,1,2        mean and standard deviation
+  fcnbook compare runs/*-tiny-seed*                                           one table, IoU of each class
   fcnbook verify 000-01 --data-root data/cityscapes                           does the published file give its score?
   fcnbook data check cityscapes --data-root data/cityscapes                   before a GPU hour is spent
   fcnbook doctor checkpoint weights/fcn_r50-d8_512x1024_40k_cityscapes.pth    what is this file?
@@ -67,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"fcnbook {fcnbook.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
 
     def add(name: str, function: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
@@ -96,8 +102,28 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="all figures, for other programs")
 
     command = add("run", run_recipe, "train and score one recipe by its notebook, or go on with it")
-    command.add_argument("recipe", metavar="RECIPE", help="a name from `fcnbook list`")
-    _add_run_options(command, scale="full")
+    command.add_argument("name", metavar="RECIPE", nargs="?", help="a name from `fcnbook list`")
+    command.add_argument(
+        "--recipe",
+        metavar="FILE",
+        type=Path,
+        help="a recipe as JSON in place of a name, such as recipe.json of a run folder",
+    )
+    command.add_argument(
+        "--set",
+        dest="changes",
+        metavar="FIELD=VALUE",
+        action="append",
+        default=[],
+        help="change a field of the recipe, such as optim.lr=0.003; after --scale and --max-steps; repeatable",
+    )
+    command.add_argument("--scale", choices=SCALES, help="size of the run (full, or that of --recipe)")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--seed", type=seed, help=_SEED)
+    which.add_argument(
+        "--seeds", type=seeds, help="such as 0,1,2: one run after the other, then mean and standard deviation"
+    )
+    _add_run_options(command)
     command.add_argument(
         "--ms-flip", action="store_true", help="score with several scales and mirrored pictures too"
     )
@@ -166,8 +192,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run_dir", metavar="RUN", type=Path, help="a run folder")
     command.add_argument("--every", type=seconds, default=5.0, help="seconds between two lines (5)")
 
+    command = add("compare", compare_runs, "set finished runs side by side")
+    command.add_argument(
+        "runs", metavar="RUN", nargs="+", type=Path, help="two or more run folders or result.json files"
+    )
+    command.add_argument("--csv", type=Path, help='file for one line per run, "-" prints it instead')
+    command.add_argument("--json", type=Path, help='file for everything, "-" prints it instead')
+    command.add_argument("--plot", type=Path, help="file for loss and validation curves, NAME.png")
+
     command = add("book", run_book, "execute all notebooks, and write a gallery of what they predict")
-    _add_run_options(command, scale="tiny")
+    command.add_argument("--scale", choices=SCALES, default="tiny", help="size of the run (tiny)")
+    command.add_argument("--seed", type=seed, default=0, help=_SEED)
+    _add_run_options(command)
     command.add_argument("--notebooks", type=Path, help="folder of other notebooks to execute instead")
     return parser
 
@@ -233,10 +269,11 @@ def _add_data_commands(data: argparse.ArgumentParser) -> None:
     command.add_argument("--splits", nargs="+", help="default: those that the recipes use")
 
 
-def _add_run_options(command: argparse.ArgumentParser, scale: str) -> None:
-    command.add_argument("--scale", choices=SCALES, default=scale, help=f"size of the run ({scale})")
+_SEED = "of weights, data order and augmentation (0)"
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data-root", help="folder of the data set itself; default: data/NAME, tiny: none")
     command.add_argument("--out", type=Path, help="folder to write to; default: below runs/")
-    command.add_argument("--max-steps", type=positive, help="squeeze the whole schedule into this many steps")
-    command.add_argument("--seed", type=count, default=0, help="of weights, data order and augmentation (0)")
+    command.add_argument("--max-steps", type=steps, help="squeeze the whole schedule into this many steps")
     command.add_argument("--every", type=seconds, default=5.0, help="seconds between two lines (5)")

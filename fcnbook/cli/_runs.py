@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from fcnbook.cli._common import aligned
 from fcnbook.datasets.table import DATASETS
 from fcnbook.files import InputError
-from fcnbook.recipe import Recipe
-from fcnbook.runs.folder import RunDir
+from fcnbook.recipe import Execution, Recipe, Scale
+from fcnbook.runs.folder import RunDir, run_folder
+from fcnbook.runs.limits import check_execution
 
 if TYPE_CHECKING:
     from fcnbook.book.gallery import GalleryEntry
@@ -24,22 +25,41 @@ if TYPE_CHECKING:
 
 
 def run_recipe(options: argparse.Namespace) -> int:
-    """Execute notebooks/reproduce.ipynb for one recipe; print progress, verdict and paths."""
-    recipe = _recipe_to_run(options.recipe)
+    """Execute notebooks/reproduce.ipynb for one recipe, once per seed; print progress, verdict and paths."""
+    recipe = _recipe_to_run(options)
+    seeds = options.seeds or [options.seed or 0]
+    if options.seeds and options.out:
+        raise InputError("--seeds gives each seed a folder of its own below runs/; leave out --out.")
     _check_inputs(options, recipe)
+    for seed in seeds:
+        check_execution(Execution(workers=options.workers), seed)
+    folders = []
+    for seed in seeds:
+        folders.append(options.out or run_folder(recipe, seed))
+        status = _run_seed(options, recipe, seed, folders[-1])
+        if status:
+            return status
+    if len(folders) > 1:
+        _print_seeds(folders)
+    return 0
+
+
+def _run_seed(options: argparse.Namespace, recipe: Recipe, seed: int, out: Path) -> int:
     from fcnbook.book.headless import execute, find_notebook
 
-    out = options.out or Path("runs") / f"{recipe.name}-{options.scale}-seed{options.seed}"
     parameters = {
         "RECIPE": recipe.name,
-        **_run_parameters(options, out),
+        "RECIPE_FILE": None if options.recipe is None else str(options.recipe),
+        "SET": options.changes,
+        **_run_parameters(options, recipe.scale, seed, out),
         "MS_FLIP": options.ms_flip,
         "DEVICE": options.device,
         "WORKERS": options.workers,
         "INIT": options.init,
         "FAST": options.fast,
     }
-    print(f"{recipe.name}, {options.scale} scale, seed {options.seed}, in {out}", flush=True)
+    changes = f" with {', '.join(recipe.overrides)}" if recipe.overrides else ""
+    print(f"{recipe.name}{changes}, {recipe.scale} scale, seed {seed}, in {out}", flush=True)
     if RunDir(out).status() == "finished":
         print(
             "This run has finished; its result is shown again. To run anew, delete that folder or give --out."
@@ -51,14 +71,41 @@ def run_recipe(options: argparse.Namespace) -> int:
     return outcome.exit_status
 
 
-def _recipe_to_run(name: str) -> Recipe:
-    """The recipe of that name or row."""
-    from fcnbook.recipes import find_network
+def _recipe_to_run(options: argparse.Namespace) -> Recipe:
+    """The recipe that was named or given as a file, scaled, shortened and changed."""
+    from fcnbook.recipes import chosen_recipe
 
-    row, recipe = find_network(name)
-    if row is not None and row.recipe is None:
-        raise InputError(f"Row {name} names a network and no training; `fcnbook bench {name}` measures it.")
-    return recipe
+    if (options.name is None) == (options.recipe is None):
+        raise InputError(
+            "`fcnbook run` takes a recipe by name (`fcnbook list` shows them), or as a file with --recipe; one of both."
+        )
+    return chosen_recipe(
+        options.name,
+        file=options.recipe,
+        scale=options.scale,
+        data_root=options.data_root,
+        max_steps=options.max_steps,
+        changes=options.changes,
+    )
+
+
+def _print_seeds(folders: Sequence[Path]) -> None:
+    """Mean, standard deviation, best and verdict of runs that differ in their seed only."""
+    from fcnbook.viewers.compare import read_run, seed_group
+
+    runs = [read_run(folder) for folder in folders]
+    group = seed_group(runs)
+    print(f"\n{len(runs)} seeds: {', '.join(map(str, group.seeds))}")
+    for name, score in (("mIoU", "miou"), ("ms+flip", "miou_ms_flip"), ("mAcc", "macc"), ("aAcc", "aacc")):
+        values = [getattr(run, score) for run in runs]
+        spread = getattr(group, score)
+        if spread is not None:
+            best = group.seeds[values.index(spread.best)]
+            print(f"{name:8}  {spread.text()}  best {100 * spread.best:.2f} (seed {best})")
+        elif any(value is not None for value in values):
+            print(f"{name:8}  no mean: the score of one of them is not a number")
+    print("mean ± sample standard deviation (n - 1)")
+    print(f"verdict        {group.verdict}")
 
 
 def _check_inputs(options: argparse.Namespace, recipe: Recipe) -> None:
@@ -67,9 +114,9 @@ def _check_inputs(options: argparse.Namespace, recipe: Recipe) -> None:
     Raises:
         InputError: data, start weights or the device are not there.
     """
-    if options.init and options.scale != "full":
+    if options.init and recipe.scale != "full":
         raise InputError(
-            f"--init is for full scale: at {options.scale} scale the network is narrow and starts from random weights."
+            f"--init is for full scale: at {recipe.scale} scale the network is narrow and starts from random weights."
         )
     if options.init and len(options.init) != len(recipe.init):
         names = " and ".join(recipe.init) or "random weights"
@@ -81,24 +128,42 @@ def _check_inputs(options: argparse.Namespace, recipe: Recipe) -> None:
             raise InputError(f"{path}: there is no such file or run folder to start from.")
     facts = DATASETS[recipe.data.name]
     root = facts.root
-    if options.scale == "full" and options.data_root is None and not facts.generated and not root.is_dir():
+    if options.data_root is None and not facts.generated and not root.is_dir():
         raise InputError(
             f"There is no folder {root}. `fcnbook data prepare {recipe.data.name}` makes it; or give the folder of the "
             "data set with --data-root."
         )
+    if options.recipe is not None or any(text.startswith("model.") for text in recipe.overrides):
+        _check_network(recipe)
     if options.device is not None:
         from fcnbook.build import find_device
 
         find_device(options.device)
 
 
-def _run_parameters(options: argparse.Namespace, out: Path) -> dict[str, Any]:
+def _check_network(recipe: Recipe) -> None:
+    """Build a network that nobody has built before, without its weights, and send one image through.
+
+    Raises:
+        InputError: its parts do not fit together.
+    """
+    from fcnbook.cost import count_cost
+
+    try:
+        count_cost(recipe)
+    except (ValueError, KeyError, RuntimeError, AssertionError, IndexError, ZeroDivisionError) as error:
+        changes = f" with {', '.join(recipe.overrides)}" if recipe.overrides else ""
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(f"{recipe.name}{changes} is no network that can be built: {reason}.") from None
+
+
+def _run_parameters(options: argparse.Namespace, scale: Scale, seed: int, out: Path) -> dict[str, Any]:
     root = options.data_root
     if root is not None and not Path(root).is_dir():  # said now, not after a kernel has started
         raise InputError(f"{root} is no folder. Give the folder of the data set itself, such as data/camvid.")
     return {
-        "SCALE": options.scale,
-        "SEED": options.seed,
+        "SCALE": scale,
+        "SEED": seed,
         "DATA_ROOT": root,
         "OUT_DIR": str(out),
         "MAX_STEPS": options.max_steps,
@@ -183,9 +248,8 @@ def run_book(options: argparse.Namespace) -> int:
         status_line = _StatusLine()
         status_line(notebook.stem)
         folder = out / notebook.stem
-        outcome = execute(
-            notebook, folder, _run_parameters(options, folder), every=options.every, say=status_line
-        )
+        parameters = _run_parameters(options, options.scale, options.seed, folder)
+        outcome = execute(notebook, folder, parameters, every=options.every, say=status_line)
         status_line.clear()
         if interrupted := outcome.status == "interrupted":
             break

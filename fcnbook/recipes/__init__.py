@@ -5,11 +5,17 @@ asserts that each key equals what its recipe renders to.
 """
 
 import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import replace
 
 from fcnbook.files import InputError
 from fcnbook.published import ALIASES, PUBLISHED, PublishedRow, rows_of
-from fcnbook.recipe import Recipe
+from fcnbook.recipe import MOST_STEPS, Recipe, Scale
 from fcnbook.recipes import ade20k, camvid, cityscapes, nyud, pascal_context, siftflow, streets, voc
+from fcnbook.recipes._fields import held
+from fcnbook.recipes._file import recipe_of_file, recorded
+from fcnbook.recipes.overrides import override
 from fcnbook.recipes.own import on_own_data
 from fcnbook.recipes.scale import notebook_scale, scaled, with_num_steps
 
@@ -60,13 +66,84 @@ def find_network(name: str) -> tuple[PublishedRow | None, Recipe]:
     return row or next(iter(rows_of(recipe.name)), None), recipe
 
 
+def read_recipe(path: str | os.PathLike[str]) -> Recipe:
+    """The recipe in a JSON file: bare, as `recipe.json` of a run folder, or as `fcnbook list --json` holds it.
+
+    What differs from the known recipe of the same name at full scale stands in `overrides`, so that a changed recipe
+    is never judged as the published one.
+
+    Args:
+        path: the file, or a run folder.
+
+    Raises:
+        InputError: the file cannot be read, or holds no recipe of this version; names the file and the field.
+    """
+    recipe = recipe_of_file(path)
+    known, num_steps = RECIPES.get(recipe.name), recipe.schedule.num_steps
+    if known is not None and known.schedule.num_steps != num_steps:
+        known = with_num_steps(known, num_steps)  # as --max-steps does, which is not written down as a change
+    return recorded(recipe, known)
+
+
+def chosen_recipe(
+    name: str | None = None,
+    *,
+    file: str | os.PathLike[str] | None = None,
+    scale: Scale | None = None,
+    data_root: str | os.PathLike[str] | None = None,
+    max_steps: int | None = None,
+    changes: str | Sequence[str] = (),
+) -> Recipe:
+    """The recipe that a command or a notebook runs: found or read, then scaled, shortened, and changed by hand.
+
+    Args:
+        name: of a recipe, or of a published row.
+        file: a recipe in a JSON file or run folder, in place of the name. One that is scaled already stays as it is.
+        scale: by default that of the file, and "full" for a name.
+        data_root: folder of real images; without one, tiny and smoke runs use generated scenes.
+        max_steps: the whole schedule is squeezed or stretched into this many steps.
+        changes: "field=value" texts for `override`; made last, so they hold whatever the scale is.
+
+    Raises:
+        InputError: the recipe, a change or the number of steps cannot be used, or the file has another scale.
+    """
+    recipe = _named(name) if file is None else read_recipe(file)
+    if recipe.scale == "full":
+        recipe = scaled(recipe, scale or "full", None if data_root is None else os.fspath(data_root))
+    elif scale not in (None, recipe.scale):
+        raise InputError(
+            f"{file} holds a recipe at {recipe.scale} scale, which cannot be brought to {scale} scale. Leave the scale "
+            f"out, or give {recipe.scale}."
+        )
+    if max_steps is not None:
+        if not 1 <= max_steps <= MOST_STEPS:
+            raise InputError(f"A run has 1 to {MOST_STEPS:,} steps, not {max_steps:,}.")
+        recipe = with_num_steps(recipe, max_steps)
+    # Scaling and shortening may have undone what the file had changed by hand.
+    still_true = held(recipe, [text.partition("=")[0] for text in recipe.overrides])
+    kept = tuple(text for text in recipe.overrides if text in still_true)
+    return override(replace(recipe, overrides=kept), changes)
+
+
+def _named(name: str | None) -> Recipe:
+    if name is None:
+        raise InputError("Name a recipe (`fcnbook list` shows them), or give one as a file.")
+    row, recipe = find_network(name)
+    if row is not None and row.recipe is None:
+        raise InputError(f"Row {name} names a network and no training; `fcnbook bench {name}` measures it.")
+    return recipe
+
+
 __all__ = [
     "PROFILED",
     "RECIPES",
+    "chosen_recipe",
     "find_network",
     "find_recipe",
     "notebook_scale",
     "on_own_data",
+    "override",
+    "read_recipe",
     "scaled",
     "with_num_steps",
 ]

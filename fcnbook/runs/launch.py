@@ -21,6 +21,7 @@ import fcnbook
 from fcnbook.files import InputError, write_json
 from fcnbook.recipe import Execution, Recipe, recipe_hash, recipe_to_dict
 from fcnbook.runs.folder import Progress, RunDir
+from fcnbook.runs.limits import check_execution
 from fcnbook.runs.report import RunReport
 
 _STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
@@ -165,8 +166,10 @@ def start(
         init: files or run folders to take the start weights from, in place of those that the recipe names.
 
     Raises:
-        InputError: a trainer is at work there on another recipe or seed.
+        InputError: a trainer is at work there on another recipe or seed, or the machine cannot do it
+            (`check_execution`).
     """
+    check_execution(execution or Execution(), seed)
     run_dir = RunDir(out)
     own = _started.get(run_dir.path.resolve())
     if own is not None and own.is_alive():

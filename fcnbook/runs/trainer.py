@@ -48,6 +48,7 @@ from fcnbook.recipe import (
 )
 from fcnbook.recipes import RECIPES
 from fcnbook.runs.folder import RunDir
+from fcnbook.runs.limits import check_execution
 from fcnbook.runs.report import (
     RunReport,
     git_commit,
@@ -91,10 +92,11 @@ def run(
             the files that these names stand for.
 
     Raises:
-        InputError: the data cannot be used, the folder holds another run, the disk is full, or the loss is not finite.
+        InputError: the machine cannot do it (`check_execution`), the data cannot be used, the folder holds another run, the disk is full, or the loss is not finite.
         RunIsAlive: another process writes to the folder.
         KeyboardInterrupt: after SIGINT or SIGTERM, once the step is finished and a checkpoint is written.
     """
+    check_execution(execution or Execution(), seed)
     run_dir = RunDir(out)
     with run_dir.lock():
         _claim(run_dir, recipe, seed)
