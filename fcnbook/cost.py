@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fcnbook.datasets.table import DATASETS
 from fcnbook.files import InputError, write_atomic
 from fcnbook.published import PUBLISHED, PublishedRow, rows_of
 from fcnbook.recipe import Recipe, Size, recipe_to_dict
@@ -30,14 +31,6 @@ if TYPE_CHECKING:  # torch is imported where something is counted, so that the t
     from fcnbook.models.segmenter import Segmenter
 
 AUXILIARY = "auxiliary_head"
-
-_PICTURE_SIZE: dict[str, Size] = {
-    "voc11": (500, 500),
-    "pascal_context": (500, 500),
-    "nyud": (425, 560),
-    "siftflow": (256, 256),
-}
-"""Of data sets whose pictures are trained on whole: their size, or where it varies the square of the longest side."""
 
 
 class PartCost(NamedTuple):
@@ -71,8 +64,17 @@ class Cost(NamedTuple):
 
 
 def cost_size(recipe: Recipe) -> Size:
-    """The picture that a recipe's cost is counted for: its crop, or a whole picture where it has none."""
-    return recipe.augment.crop_size or _PICTURE_SIZE[recipe.data.name]
+    """The image that a recipe's cost is counted for: its crop, or a whole image where it has none.
+
+    Where images vary in size, that is one which all of them fit into.
+    """
+    if recipe.augment.crop_size is not None:
+        return recipe.augment.crop_size
+    facts = DATASETS[recipe.data.name]
+    size = facts.largest_size or facts.image_size or recipe.augment.base_size
+    if size is None:
+        raise InputError(f"Nothing says how large the images of {recipe.data.name} are; give a size.")
+    return size
 
 
 def count_cost(recipe: Recipe, size: Size | None = None) -> Cost:

@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "fcnbook"
 ORDER = [
     ["types", "labels", "files"],
+    ["datasets.table"],
     ["recipe", "published"],
     ["download", "losses", "metrics", "schedule", "draw", "recipes"],
     ["models", "datasets"],
@@ -17,6 +18,7 @@ ORDER = [
     ["cost"],
     ["weights"],
     ["runs"],
+    ["hub"],
     ["reproduce", "viewers"],
     ["book"],
     ["cli"],
@@ -25,7 +27,7 @@ ORDER = [
 INNER_ORDER = {
     "published": [["table"], ["verdict"]],
     "models": [["layers"], ["backbones", "necks", "heads"], ["segmenter"]],
-    "weights": [["torch_files"], ["load", "checkpoint"], ["doctor", "export"]],
+    "weights": [["torch_files", "names"], ["sources"], ["load", "checkpoint"], ["doctor", "export"]],
     "runs": [["folder"], ["report"], ["start_weights"], ["trainer"], ["launch"]],
 }
 """The same inside a folder. In the other folders no module imports its sibling, unless that begins with `_`."""

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fcnbook.labels import LABELS
+from fcnbook.datasets.table import DATASETS
+from fcnbook.files import InputError
 from fcnbook.recipe import (
     SCALES,
     AugmentSpec,
@@ -13,6 +14,7 @@ from fcnbook.recipe import (
     ResNetSpec,
     ScheduleSpec,
     fitted_size,
+    numbers_of,
     recipe_from_dict,
     recipe_hash,
     recipe_name,
@@ -31,7 +33,7 @@ def test_the_key_is_what_the_recipe_renders_to(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_expanded_copy(name):
     """A changed shared constant shows as a diff in every recipe it touches; `write_expected` below renews them."""
-    assert json.loads((EXPECTED / f"{name}.json").read_text()) == recipe_to_dict(RECIPES[name])
+    assert json.loads((EXPECTED / f"{name}.json").read_text()) == numbers_of(RECIPES[name])
 
 
 def test_no_expanded_copy_is_left_over():
@@ -40,7 +42,7 @@ def test_no_expanded_copy_is_left_over():
 
 def write_expected():
     for name, recipe in RECIPES.items():
-        (EXPECTED / f"{name}.json").write_text(json.dumps(recipe_to_dict(recipe), indent=1) + "\n")
+        (EXPECTED / f"{name}.json").write_text(json.dumps(numbers_of(recipe), indent=1) + "\n")
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -66,7 +68,7 @@ def test_a_field_of_another_version_is_named():
 
 def test_num_classes_are_those_of_the_labels():
     for recipe in RECIPES.values():
-        assert recipe.data.num_classes == LABELS[recipe.data.name].num_classes
+        assert recipe.data.labels == DATASETS[recipe.data.name].labels
 
 
 def test_tiny_keeps_the_idea_and_shrinks_the_rest():
@@ -121,7 +123,7 @@ def test_with_num_steps_stretches_the_warm_up_too():
 
 
 def test_unknown_recipe_names_the_nearest():
-    with pytest.raises(KeyError, match="fcn_r18-d8_360x480_10k_camvid"):
+    with pytest.raises(InputError, match="fcn_r18-d8_360x480_10k_camvid"):
         find_recipe("fcn_r18_d8_360x480_10k_camvid")
 
 

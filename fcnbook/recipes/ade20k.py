@@ -9,7 +9,7 @@
 from fcnbook.recipe import AugmentSpec, DataSpec, EvalSpec, ModelSpec, Recipe
 from fcnbook.recipes._parts import d8, d16, d32, fcn, fcn_of_ssseg, mmseg, semantic_fpn, ssseg
 
-_DATA = DataSpec(name="ade20k", num_classes=150)
+_DATA = DataSpec(name="ade20k")
 _AUGMENT = AugmentSpec(base_size=(512, 2048), crop_size=(512, 512))
 _WHOLE = EvalSpec(size=(512, 2048))
 

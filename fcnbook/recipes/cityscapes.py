@@ -30,7 +30,7 @@ from fcnbook.recipes._parts import (
     ssseg,
 )
 
-_DATA = DataSpec(name="cityscapes", num_classes=19)
+_DATA = DataSpec(name="cityscapes")
 _AUGMENT_512 = AugmentSpec(base_size=(1024, 2048), crop_size=(512, 1024))
 _WHOLE = EvalSpec(size=(1024, 2048))
 _AUGMENT_769 = AugmentSpec(base_size=(1025, 2049), crop_size=(769, 769))

@@ -43,7 +43,7 @@ from fcnbook.recipes._parts import (
     ssseg,
 )
 
-_VOC12 = DataSpec(name="voc12aug", num_classes=21, train_split="trainaug")
+_VOC12 = DataSpec(name="voc12aug", train_split="trainaug")
 _AUGMENT = AugmentSpec(base_size=(512, 2048), crop_size=(512, 512))
 _WHOLE = EvalSpec(size=(512, 2048))
 _PADDED = EvalSpec(pad_to=(505, 505), resizes="once")
@@ -73,7 +73,6 @@ def _autodrive(*, amp: bool) -> Recipe:
 
 _VOC11 = DataSpec(
     name="voc11",
-    num_classes=21,
     train_split="sbd_train",
     val_split="seg11valid",
     order="with_replacement",

@@ -24,8 +24,9 @@ import torch
 
 from fcnbook import draw
 from fcnbook.files import InputError, read_image
-from fcnbook.labels import LABELS, LabelSet
+from fcnbook.labels import LabelSet
 from fcnbook.metrics import Scores, compute_scores, confusion_matrix
+from fcnbook.recipe import recipe_from_dict
 from fcnbook.runs.folder import RunDir
 from fcnbook.types import Sample, SegmentationDataset
 
@@ -489,7 +490,7 @@ class TrainingWatcher(_PicturedBox):
 
     def _label_set(self) -> LabelSet | None:
         stored = self._run.recipe()
-        return None if stored is None else LABELS.get(stored["recipe"]["data"]["name"])
+        return None if stored is None else recipe_from_dict(stored["recipe"]).data.labels
 
     def _last_pictures(self) -> list[np.ndarray]:
         files = (self._run.predictions / f"{index}.png" for index in range(self._num_pictures))
