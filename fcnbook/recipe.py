@@ -679,14 +679,14 @@ def recipe_from_dict(fields: dict[str, Any]) -> Recipe:
     Raises:
         ValueError: a field is unknown or missing, as after an upgrade of the package.
     """
-    data = dict(fields["data"]) if isinstance(fields.get("data"), dict) else {}
-    num_classes = data.pop(
-        "num_classes", None
-    )  # in files from before the classes had their names in the recipe
-    try:
+    num_classes = None
+    if isinstance(fields.get("data"), dict):  # files from before the classes had their names in the recipe
+        data = dict(fields["data"])
+        num_classes = data.pop("num_classes", None)
         fields = fields | {"data": data}
+    try:
         recipe = Recipe(**{key: _from_plain(value, _PARTS.get(key)) for key, value in fields.items()})
-    except (TypeError, KeyError, AttributeError) as error:
+    except TypeError as error:
         raise ValueError(f"This recipe was written by another version of fcnbook: {error}") from error
     if num_classes not in (None, recipe.data.num_classes):
         raise ValueError(
