@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fcnbook.build import build_segmenter
     from fcnbook.datasets.table import DATASETS
     from fcnbook.evaluation import score
+    from fcnbook.hub import load
     from fcnbook.inference import Prediction, predict
     from fcnbook.published import PUBLISHED
     from fcnbook.recipe import Recipe
@@ -26,7 +27,8 @@ _HOME = {
     "Recipe": "recipe",
     "build_segmenter": "build",
     "find_recipe": "recipes",
-    "load_published": "weights",
+    "load": "hub",
+    "load_published": "weights.load",
     "predict": "inference",
     "run": "runs.trainer",
     "scaled": "recipes",
@@ -41,6 +43,7 @@ __all__ = [
     "Recipe",
     "build_segmenter",
     "find_recipe",
+    "load",
     "load_published",
     "predict",
     "run",

@@ -458,7 +458,7 @@ class Recipe:
     loss_scale: float | None = None
     """fp16 only: a constant factor of the loss. None: the scaler of PyTorch, which adapts it."""
     init: tuple[str, ...] = ()
-    """Start weights: keys of `fcnbook.weights.load.START_WEIGHTS` or names of recipes; () is random.
+    """Start weights: keys of `fcnbook.weights.sources.START_WEIGHTS` or names of recipes; () is random.
 
     Two names fill the two streams of late fusion."""
     source: Literal["fcnbook", "mmsegmentation", "sssegmentation", "pytorch-auto-drive", "fcn"] = "fcnbook"

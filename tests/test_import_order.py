@@ -18,6 +18,7 @@ ORDER = [
     ["cost"],
     ["weights"],
     ["runs"],
+    ["hub"],
     ["reproduce", "viewers"],
     ["book"],
     ["cli"],
@@ -25,7 +26,7 @@ ORDER = [
 """From low to high. A module imports from the lines above its own only."""
 INNER_ORDER = {
     "models": [["layers"], ["backbones", "necks", "heads"], ["segmenter"]],
-    "weights": [["torch_files"], ["load", "checkpoint"], ["doctor", "export"]],
+    "weights": [["torch_files", "names"], ["sources"], ["load", "checkpoint"], ["doctor", "export"]],
     "runs": [["folder"], ["report"], ["start_weights"], ["trainer"], ["launch"]],
 }
 """The same inside a folder. In the other folders no module imports its sibling, unless that begins with `_`."""

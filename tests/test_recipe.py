@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from fcnbook.datasets.table import DATASETS
+from fcnbook.files import InputError
 from fcnbook.recipe import (
     SCALES,
     AugmentSpec,
@@ -122,7 +123,7 @@ def test_with_num_steps_stretches_the_warm_up_too():
 
 
 def test_unknown_recipe_names_the_nearest():
-    with pytest.raises(KeyError, match="fcn_r18-d8_360x480_10k_camvid"):
+    with pytest.raises(InputError, match="fcn_r18-d8_360x480_10k_camvid"):
         find_recipe("fcn_r18_d8_360x480_10k_camvid")
 
 

@@ -41,14 +41,8 @@ from fcnbook.runs.report import (
     software_versions,
 )
 from fcnbook.types import Sample, SegmentationDataset
-from fcnbook.weights.load import (
-    RELEASED_FASTFCN,
-    LoadReport,
-    fetch_row_weights,
-    find_owner,
-    load_published,
-    row_urls,
-)
+from fcnbook.weights.load import LoadReport, load_published
+from fcnbook.weights.sources import RELEASED_FASTFCN, fetch_row_weights, find_owner, row_urls
 
 Say = Callable[[str], None]
 """Takes a line for the reader."""

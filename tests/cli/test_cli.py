@@ -381,7 +381,7 @@ def test_the_bare_command_shows_help_with_examples(capsys):
         ),
         (["watch", "nowhere"], "nowhere is no run folder"),
         (["predict", "nowhere", "a.png"], "a.png: there is no such picture"),
-        (["predict", "nowhere", os.devnull], "nowhere: there is no such run folder or checkpoint"),
+        (["predict", "nowhere", os.devnull], "There is no run folder or file nowhere. There is no recipe"),
         (["predict", "notes", os.devnull], "notes is no run folder and lies in none"),
         (["predict", "empty", os.devnull], "empty holds no checkpoint yet"),
         (["predict", "empty", "notes"], "notes holds no pictures"),
@@ -394,7 +394,7 @@ def test_the_bare_command_shows_help_with_examples(capsys):
         (["bench", "002-04", "--device", "foo"], 'There is no device "foo" here; --device takes cpu'),
         (
             ["export", "nowhere", "--format", "torch", "--out", "a.pt2"],
-            "nowhere is neither a run folder nor a recipe",
+            "There is no run folder or file nowhere.",
         ),
         (
             ["export", "notes", "--format", "torch", "--out", "a.pt2"],
@@ -402,9 +402,12 @@ def test_the_bare_command_shows_help_with_examples(capsys):
         ),
         (
             ["export", "notes", "--format", "torch", "--out", "a.pt2", "--weights", "a.pth"],
-            "a run has weights of its own",
+            "a run or file has weights of its own",
         ),
-        (["export", "nowhere", "--format", "onnx", "--out", "a.pt2"], "nowhere is neither"),
+        (
+            ["export", "nowhere", "--format", "onnx", "--out", "a.pt2"],
+            "There is no run folder or file nowhere.",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
@@ -466,6 +469,7 @@ def test_a_recipe_is_exported_with_published_weights_but_not_with_those_of_a_bac
     assert main([*arguments, whole]) == 2
     assert "take it with --ignore-hash" in capsys.readouterr().err
     assert main([*arguments, whole, "--ignore-hash"]) == 0
+    assert f"warning: {whole}: its SHA-256 begins with " in capsys.readouterr().err
     exported = torch.export.load(out).state_dict
     assert torch.equal(
         exported["segmenter.backbone.layer1.0.conv1.weight"], weights["backbone.layer1.0.conv1.weight"]
@@ -476,5 +480,5 @@ def test_weights_of_another_network_are_not_exported(run_dir, tmp_path, capsys):
     weights = run_dir.latest_checkpoint() / "model.safetensors"  # of the network at smoke scale
     arguments = ["export", NAME, "--format", "torch", "--out", str(tmp_path / "net.pt2")]
     assert main([*arguments, "--weights", str(weights)]) == 2
-    assert f"{weights} does not fit this network" in capsys.readouterr().err
+    assert f"{weights} does not fit {NAME}" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

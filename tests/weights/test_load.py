@@ -45,16 +45,18 @@ from fcnbook.recipe import (
 )
 from fcnbook.recipes import RECIPES
 from fcnbook.weights.load import (
+    load_published,
+    load_start_weights,
+    read_weights,
+    save_published,
+    to_published,
+)
+from fcnbook.weights.sources import (
     START_WEIGHTS,
     fetch_row_weights,
     find_owner,
     find_start_weights,
-    load_published,
-    load_start_weights,
-    read_weights,
     row_urls,
-    save_published,
-    to_published,
 )
 
 # --- The networks that belong to them ---------------------------------------------------------------------------------
