@@ -14,13 +14,17 @@ One writer at a time, held off by a lock; every reader works while the run goes 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from fcnbook.recipe import Recipe
 
 Status = Literal["new", "running", "stopped", "finished"]
 
@@ -179,9 +183,43 @@ class RunDir:
         return Progress(step, num_steps, loss, speed, eta, miou) if num_steps else None
 
 
+_LONGEST_NAME = 200
+"""Bytes of a folder name; file systems allow 255, and `executed.html` and the like must not suffer."""
+
+
+def run_folder(recipe: Recipe, seed: int = 0, base: str | os.PathLike[str] | None = None) -> Path:
+    """The default folder of a run: `runs/<name>-<scale>-<overrides>-seed<seed>`.
+
+    Safe as a file name everywhere: what is neither a letter, a digit nor one of `._=,+-` becomes `_`. Where that
+    happens, or where the name would be longer than 200 bytes, the overrides end in a checksum of them all, so that
+    different overrides have different folders.
+
+    Args:
+        recipe: as it is run, scaled and overridden.
+        seed: of the run.
+        base: the folder to put it into, `runs` by default.
+    """
+    start, end = f"{recipe.name}-{recipe.scale}", f"-seed{seed}"
+    changes = "".join(f"-{text}" for text in recipe.overrides)
+    safe = re.sub(r"[^A-Za-z0-9._=,+-]", "_", changes)
+    room = _LONGEST_NAME - len(start) - len(end)
+    if safe != changes or len(safe) > room:
+        checksum = hashlib.sha256(changes.encode()).hexdigest()[:8]
+        safe = f"{safe[: max(0, room - len(checksum) - 1)]}-{checksum}"
+    return Path("runs" if base is None else base) / f"{start}{safe}{end}"
+
+
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         fields: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     return fields
+
+
+def notebook_runs() -> Path:
+    """`runs` of the checkout, for notebooks.
+
+    JupyterLab starts their kernels in `notebooks/`, papermill where it is started itself.
+    """
+    return Path("../runs" if Path("reproduce.ipynb").exists() else "runs")

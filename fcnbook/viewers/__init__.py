@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fcnbook.viewers._widgets import show, still
     from fcnbook.viewers.guess import Guess
     from fcnbook.viewers.masks import MaskViewer, mask_view
-    from fcnbook.viewers.training import RunCurves, TrainingWatcher, run_view
+    from fcnbook.viewers.training import RunCurves, TrainingWatcher, run_or_watch, run_view
 
 _HOME = {
     "Guess": "guess",
@@ -18,6 +18,7 @@ _HOME = {
     "RunCurves": "training",
     "TrainingWatcher": "training",
     "mask_view": "masks",
+    "run_or_watch": "training",
     "run_view": "training",
     "show": "_widgets",
     "still": "_widgets",
@@ -29,6 +30,7 @@ __all__ = [
     "RunCurves",
     "TrainingWatcher",
     "mask_view",
+    "run_or_watch",
     "run_view",
     "show",
     "still",

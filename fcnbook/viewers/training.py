@@ -10,7 +10,7 @@ import html
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -20,8 +20,11 @@ import numpy as np
 from fcnbook import draw
 from fcnbook.files import InputError, read_image
 from fcnbook.labels import LabelSet
-from fcnbook.recipe import recipe_from_dict
-from fcnbook.runs.folder import RunDir
+from fcnbook.recipe import Execution, Recipe, recipe_from_dict
+from fcnbook.runs.folder import RunDir, notebook_runs, run_folder
+from fcnbook.runs.launch import start
+from fcnbook.runs.report import RunReport
+from fcnbook.runs.trainer import run
 from fcnbook.viewers._widgets import PicturedBox, percent, png_image, shows_errors
 
 HEADLESS = "FCNBOOK_HEADLESS"
@@ -219,6 +222,7 @@ class TrainingWatcher(PicturedBox):
         line_every: float = 10.0,
         patience: float = 60.0,
         plain: bool | None = None,
+        is_alive: Callable[[], bool] | None = None,
     ) -> None:
         """Show the run until it ends, then return. Interrupting the cell stops watching, not the run.
 
@@ -232,6 +236,8 @@ class TrainingWatcher(PicturedBox):
             line_every: least seconds between two printed lines.
             patience: seconds to wait for a run to start.
             plain: print lines; None decides as said above.
+            is_alive: whether the process of the run lives; watching ends with it. None asks the run folder, which
+                shows nothing while the process still imports.
 
         Raises:
             InputError: no run has started in the folder after `patience` seconds.
@@ -240,12 +246,16 @@ class TrainingWatcher(PicturedBox):
         handle = None if plain else _display(self)
         show = _LinePrinter(line_every) if plain else (lambda line, last=False: None)
         waits_until = time.monotonic() + patience
+        goes_on = is_alive or (lambda: self._goes_on(waits_until))
         try:
             self.refresh()
-            while until_finished and self._goes_on(waits_until):
-                show(self.summary())
-                time.sleep(every)
+            while until_finished and goes_on():
+                if self._curves.num_steps:
+                    show(self.summary())
+                _sleep(every, is_alive)
                 self.refresh()
+            if is_alive is not None:
+                self.refresh()  # the process may have written its last lines just before it ended
         except KeyboardInterrupt:
             print("Stopped watching, not the run. Run this cell again to watch on.")
             raise
@@ -294,6 +304,13 @@ class _LinePrinter:
             self.printed, self.at = line, time.monotonic()
 
 
+def _sleep(seconds: float, is_alive: Callable[[], bool] | None) -> None:
+    """Wait, but no longer than the process lives."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0 and (is_alive is None or is_alive()):
+        time.sleep(left if is_alive is None else min(left, 0.1))
+
+
 def _in_kernel() -> bool:
     from IPython import get_ipython
 
@@ -315,3 +332,66 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 90 else f"{hours:.1f} h"
+
+
+def run_or_watch(
+    recipe: Recipe,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    data_root: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    execution: Execution | None = None,
+    ms_flip: bool = False,
+    init: Sequence[str | os.PathLike[str]] = (),
+) -> RunReport:
+    """The report of a run that trains in a process of its own while its curves and last masks are shown here.
+
+    A finished run is reported at once with its curves, a stopped one is resumed, and one that is at work is watched.
+    Interrupting the cell stops the watching, not the run. The run ends, after writing a checkpoint, when this kernel
+    ends.
+
+    At scale "smoke", the one of tests, the run is made in this process: 20 steps take less time than the imports of a
+    process of its own.
+
+    Args:
+        recipe: what to run, scaled or not.
+        out: the run folder; by default `runs/<name>-<scale>-seed<n>` of the checkout.
+        data_root: folder of the data set itself; by default `data/<name>`.
+        seed: of weights, data order and augmentation.
+        execution: how to run; by default one process on the best device.
+        ms_flip: score with several scales and mirrored images too.
+        init: files or run folders to take the start weights from, in place of those that the recipe names.
+
+    Raises:
+        InputError: the data cannot be used, the folder holds another run, or the loss is not finite.
+        TrainerStopped: the trainer was asked to stop; the same call resumes the run.
+        TrainerFailed: the trainer crashed or was killed.
+    """
+    folder = RunDir(run_folder(recipe, seed, notebook_runs()) if out is None else out)
+    if recipe.scale == "smoke" or _is_complete(folder, ms_flip):
+        report = run(
+            recipe,
+            folder.path,
+            data_root=data_root,
+            seed=seed,
+            execution=execution,
+            ms_flip=ms_flip,
+            init=init,
+        )
+        TrainingWatcher(folder.path).watch()
+        return report
+    trainer = start(
+        recipe, folder.path, data_root=data_root, seed=seed, execution=execution, ms_flip=ms_flip, init=init
+    )
+    try:
+        TrainingWatcher(folder.path).watch(is_alive=trainer.is_alive)
+        return trainer.wait()
+    except KeyboardInterrupt:
+        print(f"To stop the run too: fcnbook.runs.launch.attach({str(folder.path)!r}).stop()")
+        raise
+
+
+def _is_complete(folder: RunDir, ms_flip: bool) -> bool:
+    """Whether the folder holds every score that is asked for."""
+    result = folder.result()
+    return result is not None and (result["miou_ms_flip"] is not None or not ms_flip)

@@ -2,9 +2,11 @@
 
 import _thread
 import base64
+import dataclasses
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,14 +15,18 @@ import time
 import numpy as np
 import pytest
 from pngs import pixels
+from small_runs import ENDLESS, has_step, small_recipe, wait_until
 
+import fcnbook
 from fcnbook import draw
 from fcnbook.files import InputError, write_json
 from fcnbook.labels import STREETS
-from fcnbook.recipe import recipe_to_dict
+from fcnbook.recipe import Execution, recipe_to_dict
 from fcnbook.recipes import RECIPES
-from fcnbook.runs.folder import RunDir
-from fcnbook.viewers import RunCurves, TrainingWatcher, run_view
+from fcnbook.runs.folder import RunDir, run_folder
+from fcnbook.runs.launch import TrainerStopped, attach
+from fcnbook.runs.report import RunReport
+from fcnbook.viewers import RunCurves, TrainingWatcher, run_or_watch, run_view
 
 
 def train(step, **more):
@@ -283,3 +289,70 @@ def test_an_executed_notebook_keeps_the_last_picture(run, monkeypatch):
         assert pixels(base64.b64decode(shown[0].data["image/png"])).shape[1] == 1000
         assert "step 40 of 100" in shown[0].data["text/plain"]
         assert ("step 40 of 100" in printed) == (cell is notebook.cells[1])
+
+
+CPU = Execution(device="cpu", log_seconds=0)
+
+
+def tiny(num_steps=6):
+    """A recipe whose scale gets a process of its own."""
+    return dataclasses.replace(small_recipe(num_steps), scale="tiny")
+
+
+class TestRunOrWatch:
+    def test_a_run_in_a_process_of_its_own_is_watched_then_only_reported(self, tmp_path, capsys):
+        report = run_or_watch(tiny(), tmp_path, seed=3, execution=CPU)
+        run = RunDir(tmp_path)
+        assert report == RunReport.from_dict(run.result())
+        assert (report.seed, report.num_steps) == (3, 6)
+        asked = run.request_file.stat().st_mtime_ns  # only a trainer of its own reads it
+        last_line = capsys.readouterr().out.splitlines()[-1]
+        assert re.match(rf"{report.recipe} finished, step 6 of 6, loss [\d.]+, mIoU ", last_line)
+
+        assert run_or_watch(tiny(), tmp_path, seed=3, execution=CPU) == report
+        assert run.request_file.stat().st_mtime_ns == asked
+        assert capsys.readouterr().out.splitlines() == [last_line]
+        with pytest.raises(InputError, match="holds another run"):
+            run_or_watch(tiny(), tmp_path, seed=4, execution=CPU)
+
+        more = run_or_watch(tiny(), tmp_path, seed=3, execution=CPU, ms_flip=True)  # a score that is missing
+        assert run.request_file.stat().st_mtime_ns > asked
+        assert (report.miou_ms_flip, more.miou) == (None, report.miou)
+        assert 0 <= more.miou_ms_flip <= 1
+
+    def test_at_smoke_scale_the_run_is_made_here(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        report = run_or_watch(small_recipe(), execution=CPU)
+        run = RunDir(run_folder(small_recipe(), 0))
+        assert report == RunReport.from_dict(run.result())
+        assert not run.request_file.exists() and not run.log_file.exists()
+        assert "finished, step 6 of 6" in capsys.readouterr().out
+
+    def test_what_the_trainer_refuses_is_said_as_soon_as_it_ends(self, run):
+        """It ends before its first event; `watch` alone would wait for 60 s."""
+        started = time.monotonic()
+        with pytest.raises(InputError, match="holds another run"):
+            run_or_watch(tiny(), run.path, execution=CPU)
+        assert time.monotonic() - started < 50
+
+    def test_interrupting_stops_the_watching_and_says_how_to_go_on(self, tmp_path, capsys):
+        run = RunDir(tmp_path)
+
+        def interrupt():
+            wait_until(lambda: has_step(run, 2), "step 2")
+            _thread.interrupt_main()
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            run_or_watch(tiny(ENDLESS), tmp_path, execution=CPU)
+        thread.join()
+        printed = capsys.readouterr().out
+        how = re.search(
+            r"To stop the run too: (fcnbook\.runs\.launch\.attach\(.*\)\.stop\(\))$", printed, re.M
+        )
+        assert "Run this cell again to watch on." in printed
+        assert run.status() == "running"
+        eval(how[1], {"fcnbook": fcnbook})  # what was printed works
+        with pytest.raises(TrainerStopped):
+            attach(tmp_path).wait(timeout=60)
