@@ -203,7 +203,13 @@ class _Run:
             for sentence in load_init(self.model, self.recipe, self.init):
                 self.run_dir.append_event("init", text=sentence)
         else:
-            step = resume(checkpoint, self.model, self.optimizer, self.scaler)
+            step = resume(
+                checkpoint,
+                self.model,
+                self.optimizer,
+                self.scaler,
+                say=lambda sentence: self.run_dir.append_event("warning", text=sentence),
+            )
             self.run_dir.append_event("resume", step=step)
         reason = self._why_no_verdict()
         if reason and self.recipe.scale == "full":
