@@ -133,12 +133,15 @@ class TrainingWatcher(PicturedBox):
     Args:
         run_dir: the run folder. It need not exist yet, and may be written to by any process on this machine.
         num_pictures: how many of the last predicted masks to show.
+        keep_masks: whether the PNG that a notebook keeps has them too; they take most of its bytes.
 
     The watcher only reads. Closing the notebook does not touch the run; making a new watcher shows it again.
     """
 
-    def __init__(self, run_dir: str | os.PathLike[str], *, num_pictures: int = 2) -> None:
-        self._run, self._num_pictures = RunDir(run_dir), num_pictures
+    def __init__(
+        self, run_dir: str | os.PathLike[str], *, num_pictures: int = 2, keep_masks: bool = True
+    ) -> None:
+        self._run, self._num_pictures, self._keep_masks = RunDir(run_dir), num_pictures, keep_masks
         self.headline = widgets.HTML()
         self.image = png_image()
         self.button = widgets.Button(description="refresh", icon="refresh")
@@ -211,7 +214,7 @@ class TrainingWatcher(PicturedBox):
 
     def picture_of_itself(self) -> draw.Picture:
         """The view under its headline."""
-        view = self.view()
+        view = run_view(self._curves, self._label_set(), self._last_pictures() if self._keep_masks else ())
         return draw.stack([draw.text_block([self.summary()], view.shape[1]), view])
 
     def watch(
@@ -350,6 +353,8 @@ def run_or_watch(
     Interrupting the cell stops the watching, not the run. The run ends, after writing a checkpoint, when this kernel
     ends.
 
+    The PNG that the notebook keeps has the curves only, to stay small; `TrainingWatcher` or `MaskViewer` keep masks.
+
     At scale "smoke", the one of tests, the run is made in this process: 20 steps take less time than the imports of a
     process of its own.
 
@@ -378,13 +383,13 @@ def run_or_watch(
             ms_flip=ms_flip,
             init=init,
         )
-        TrainingWatcher(folder.path).watch()
+        TrainingWatcher(folder.path, keep_masks=False).watch()
         return report
     trainer = start(
         recipe, folder.path, data_root=data_root, seed=seed, execution=execution, ms_flip=ms_flip, init=init
     )
     try:
-        TrainingWatcher(folder.path).watch(is_alive=trainer.is_alive)
+        TrainingWatcher(folder.path, keep_masks=False).watch(is_alive=trainer.is_alive)
         return trainer.wait()
     except KeyboardInterrupt:
         print(f"To stop the run too: fcnbook.runs.launch.attach({str(folder.path)!r}).stop()")
