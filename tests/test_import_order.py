@@ -27,6 +27,7 @@ ORDER = [
 INNER_ORDER = {
     "models": [["layers"], ["backbones", "necks", "heads"], ["segmenter"]],
     "weights": [["torch_files", "names"], ["sources"], ["load", "checkpoint"], ["doctor", "export"]],
+    "viewers": [["charts"], ["masks", "training", "guess"]],
     "runs": [["folder"], ["report"], ["start_weights"], ["trainer"], ["launch"]],
 }
 """The same inside a folder. In the other folders no module imports its sibling, unless that begins with `_`."""
