@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter, StrMethodFormatter
 
-from fcnbook.draw import Colour, Picture
+from fcnbook.draw import Colour, Picture, text_width
 
 Points = Sequence[tuple[float, float]]
 
@@ -54,7 +54,10 @@ _ROW = 240
 """Height of a chart in pixels."""
 _BAR = 22
 """Height of a bar with the space around it, in pixels."""
-_LONGEST_NAME = 22
+_LONGEST_NAME = 170
+"""Room for the name of a class, in pixels."""
+_TEXT = 13
+"""Size in pixels of the font of 9 points, at 100 pixels per inch."""
 
 
 @contextmanager
@@ -107,7 +110,7 @@ def ious_figure(
         width: in pixels; the height follows from the number of classes.
     """
     bottom = 34 + _BAR * max(1, len(ious))
-    name_width = 7 * max(map(len, map(_shortened, ious)), default=0)
+    name_width = max((text_width(_shortened(name), _TEXT) for name in ious), default=0)
     with _style():
         figure = Figure(figsize=(width / _DPI, max(_ROW, bottom + 6) / _DPI))
         plot_ious(_axes_at(figure, 24 + name_width, 34, width - 66, bottom), ious, colours, title)
@@ -179,4 +182,8 @@ def _say_nothing_yet(axes: Axes) -> None:
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    if text_width(name, _TEXT) <= _LONGEST_NAME:
+        return name
+    while text_width(name + "…", _TEXT) > _LONGEST_NAME:
+        name = name[:-1]
+    return name + "…"
