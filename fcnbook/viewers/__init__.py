@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fcnbook.viewers._widgets import show, still
+    from fcnbook.viewers._widgets import show, show_box, still
     from fcnbook.viewers.guess import Guess
     from fcnbook.viewers.masks import MaskViewer, mask_view
     from fcnbook.viewers.training import RunCurves, TrainingWatcher, run_or_watch, run_view
@@ -21,6 +21,7 @@ _HOME = {
     "run_or_watch": "training",
     "run_view": "training",
     "show": "_widgets",
+    "show_box": "_widgets",
     "still": "_widgets",
 }
 
@@ -33,6 +34,7 @@ __all__ = [
     "run_or_watch",
     "run_view",
     "show",
+    "show_box",
     "still",
 ]
 
