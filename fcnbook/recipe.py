@@ -255,9 +255,15 @@ class ModelSpec:
     def __post_init__(self) -> None:
         """Refuse heads without the neck that makes their features."""
         stages = {getattr(self.head, "stage", None), self.aux_head and self.aux_head.stage}
-        _require("jpu" not in stages or isinstance(self.neck, JPUSpec), "neck", 'must be a JPU for the stage "jpu"')
+        _require(
+            "jpu" not in stages or isinstance(self.neck, JPUSpec), "neck", 'must be a JPU for the stage "jpu"'
+        )
         of_pyramid = isinstance(self.head, SemanticFPNHeadSpec)
-        _require(not of_pyramid or isinstance(self.neck, FPNSpec), "neck", "must be an FPN for the head of Semantic FPN")
+        _require(
+            not of_pyramid or isinstance(self.neck, FPNSpec),
+            "neck",
+            "must be an FPN for the head of Semantic FPN",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -485,7 +491,7 @@ class Recipe:
 MOST_STEPS = 100_000_000
 """Of one run. The longest published one has 160,000."""
 _MOST = 65_536
-"""Of channels, sides of images in pixels, and images per batch: beyond every machine, so it is a slip of the keyboard."""
+"""Of channels, sides of images in pixels, and images per batch: more is beyond every machine, a slip of the keyboard."""
 _COUNTS = (
     "width channels in_channels num_codes kernel_size upscore_kernel geometric_classes dilation dilations pool_sizes "
     "scene_size base_size crop_size resize_first size window window_stride pad_to score_size batch_size accumulation"
@@ -497,8 +503,12 @@ _RANGES: dict[str, tuple[float, float]] = {
     "num_scenes": (1, MOST_STEPS),
     "warmup_steps": (0, MOST_STEPS),
     **dict.fromkeys(("dropout", "flip_prob", "max_class_share", "momentum"), (0, 1)),
-    **dict.fromkeys(("lr", "weight_decay", "backbone_lr_mult", "classifier_std", "power", "min_lr"), (0, math.inf)),
-    **dict.fromkeys(("aux_weight", "scene_weight", "clip_norm", "loss_scale", "std", "scales"), (0, math.inf)),
+    **dict.fromkeys(
+        ("lr", "weight_decay", "backbone_lr_mult", "classifier_std", "power", "min_lr"), (0, math.inf)
+    ),
+    **dict.fromkeys(
+        ("aux_weight", "scene_weight", "clip_norm", "loss_scale", "std", "scales"), (0, math.inf)
+    ),
 }
 """Least and largest value of a field with this name, in whatever part of a recipe it stands."""
 

@@ -10,7 +10,17 @@ from typing import Any
 
 from fcnbook.files import InputError, read_json
 from fcnbook.recipe import Recipe, recipe_from_dict
-from fcnbook.recipes._fields import NOT_BY_HAND, Node, allowed, check_together, fields_of, fits, held, is_kind, render
+from fcnbook.recipes._fields import (
+    NOT_BY_HAND,
+    Node,
+    allowed,
+    check_together,
+    fields_of,
+    fits,
+    held,
+    is_kind,
+    render,
+)
 
 _BESIDE = ("hash", "rows", "cost")
 """What `fcnbook list --json` writes beside the fields of a recipe."""
@@ -38,7 +48,9 @@ def recipe_of_file(path: str | os.PathLike[str]) -> Recipe:
         check_together(recipe)
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError, OverflowError) as error:
         what = f"no such kind of part: {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"{path} holds no recipe that can be used: {_printable(what).rstrip('.')}.") from None
+        raise InputError(
+            f"{path} holds no recipe that can be used: {_printable(what).rstrip('.')}."
+        ) from None
     if not re.fullmatch(r"[\w.+-]{1,150}", recipe.name, re.ASCII):
         raise InputError(
             f'{path}: a recipe\'s name has letters, digits, "_", "." and "-" only; change "base", or leave it out.'
@@ -99,9 +111,7 @@ def _differences(recipe: Recipe, known: Recipe) -> tuple[str, ...]:
     """Texts "field=value" for each field in which a recipe differs, and "part=Kind" for a part of another kind."""
     ours, theirs = Node(recipe), Node(known)
     kinds = {name: node.kind for name, node in theirs.parts()}
-    other = [
-        (name, node.kind.__name__) for name, node in ours.parts() if node.kind is not kinds.get(name)
-    ]
+    other = [(name, node.kind.__name__) for name, node in ours.parts() if node.kind is not kinds.get(name)]
     values = {name: value for name, _, value in theirs.leaves()}
     changed = [
         (name, render(value, field.is_size))

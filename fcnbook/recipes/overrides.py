@@ -10,7 +10,16 @@ from collections.abc import Sequence
 
 from fcnbook.files import InputError
 from fcnbook.recipe import Recipe
-from fcnbook.recipes._fields import NOT_BY_HAND, Field, Node, allowed, check_together, fields_of, parse, render
+from fcnbook.recipes._fields import (
+    NOT_BY_HAND,
+    Field,
+    Node,
+    allowed,
+    check_together,
+    fields_of,
+    parse,
+    render,
+)
 
 
 def override(recipe: Recipe, changes: str | Sequence[str]) -> Recipe:

@@ -66,11 +66,11 @@ class ComparedRun:
     @property
     def key(self) -> tuple[object, ...]:
         """What runs that differ in their seed only have in common."""
-        return (self.recipe_hash, self.overrides, self.scale, self.data, self.classes) + (
-            self.protocol.partition(", weights of step")[0],  # the step of the best validation is a result
-            self.num_steps,
-            self.how,
-        )
+        protocol = self.protocol.partition(", weights of step")[
+            0
+        ]  # the step of the best validation is a result
+        setting = (self.overrides, self.scale, self.data, self.classes, self.num_steps)
+        return (self.recipe_hash, *setting, protocol, self.how)
 
 
 class Spread(NamedTuple):
@@ -364,7 +364,9 @@ def read_run(path: str | os.PathLike[str]) -> ComparedRun:
     overrides = found.get("overrides")
     if overrides is None and beside.exists():
         recipe = _read_object(beside, "Give its result.json alone by another name, or leave it out.")
-        overrides = recipe.get("recipe", {}).get("overrides") if isinstance(recipe.get("recipe"), dict) else ()
+        overrides = (
+            recipe.get("recipe", {}).get("overrides") if isinstance(recipe.get("recipe"), dict) else ()
+        )
     try:
         return _checked(path, found, overrides or ())
     except (KeyError, TypeError, ValueError) as error:

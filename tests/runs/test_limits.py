@@ -16,7 +16,9 @@ TOO_MANY = 4 * os.cpu_count() + 1
 
 def test_four_workers_per_core_are_the_most():
     check_execution(Execution(workers=TOO_MANY - 1), MOST_SEED)
-    with pytest.raises(InputError, match=rf"{TOO_MANY} loader processes are too many .* at most {TOO_MANY - 1}"):
+    with pytest.raises(
+        InputError, match=rf"{TOO_MANY} loader processes are too many .* at most {TOO_MANY - 1}"
+    ):
         check_execution(Execution(workers=TOO_MANY), 0)
 
 
