@@ -14,14 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fcnbook.datasets._common import FolderDataset
-from fcnbook.datasets.ade20k import ADE20K
-from fcnbook.datasets.camvid import CamVid
-from fcnbook.datasets.cityscapes import Cityscapes
-from fcnbook.datasets.nyud import NYUD
-from fcnbook.datasets.pascal_context import PascalContext, PascalContext59
-from fcnbook.datasets.siftflow import SiftFlow
-from fcnbook.datasets.streets import Split, Streets
-from fcnbook.datasets.voc import VOC
+from fcnbook.datasets.readers import find_dataset, reader_of
 from fcnbook.files import InputError
 from fcnbook.losses import inverse_sqrt_frequency_weights
 from fcnbook.models.backbones import VGG16, CaffeNet, GoogLeNet, ResNet, TwoStreamVGG16
@@ -37,13 +30,12 @@ from fcnbook.models.heads import (
 from fcnbook.models.necks import FPN, JPU
 from fcnbook.models.segmenter import Segmenter
 from fcnbook.pipeline.augment import TrainTransform
-from fcnbook.pipeline.cache import CachedDataset, cache_folder
+from fcnbook.pipeline.cache import CachedDataset, InMemory, cache_folder
 from fcnbook.pipeline.loader import TrainStream
 from fcnbook.recipe import (
     ASPPHeadSpec,
     BackboneSpec,
     CaffeNetSpec,
-    DataSpec,
     EncHeadSpec,
     FCNHeadSpec,
     FCNSkipHeadSpec,
@@ -59,7 +51,6 @@ from fcnbook.recipe import (
     SemanticFPNHeadSpec,
     TwoStreamSpec,
     VGGSpec,
-    default_root,
 )
 from fcnbook.types import Batch, SegmentationDataset, StageInfo
 
@@ -165,66 +156,25 @@ def _has_batch_norm(spec: BackboneSpec) -> bool:
 
 
 def build_dataset(recipe: Recipe, split: str, data_root: str | Path | None = None) -> SegmentationDataset:
-    """One split of the recipe's data set.
+    """One split of the recipe's data set, decoded beforehand where its cache is there.
 
     Args:
         recipe: says which data set.
         split: "train", "val" or "test", as the data set names them.
-        data_root: folder of the data set itself; by default `default_root`. Streets needs none.
+        data_root: folder of the data set itself; by default that of its entry in `DATASETS`. Streets needs none.
 
     Raises:
         InputError: the data is missing or damaged; the message says what to do.
     """
-    data = recipe.data
-    root = default_root(data.name) if data_root is None else Path(data_root)
-    match data.name:
-        case "streets":
-            if data.scene_size is None or data.num_scenes is None:
-                raise InputError("A recipe on Streets needs scene_size and num_scenes in its DataSpec.")
-            return Streets(
-                cast(Split, split),
-                size=data.scene_size,
-                num_scenes=data.num_scenes[0 if split == data.train_split else 1],
-                inputs=data.inputs,
-                geometry=_needs_geometry(recipe.model),
-            )
-        case "camvid":
-            # Decoding one of its pictures takes as long as a step of a tiny network; all of them fit in memory.
-            return CamVid(root, split, cache=True)
-        case _:
-            dataset = build_folder_dataset(data, split, root)
-            folder = cache_folder(root, data, split)
-            return CachedDataset(dataset, folder) if folder.is_dir() else dataset
-
-
-def build_folder_dataset(data: DataSpec, split: str, root: Path) -> FolderDataset | CamVid:
-    """One split of a data set on disk, read from its own files.
-
-    Raises:
-        InputError: the data is missing or damaged; the message says what to do.
-        ValueError: the data set is generated, not on disk.
-    """
-    match data.name:
-        case "camvid":
-            return CamVid(root, split)
-        case "cityscapes":
-            return Cityscapes(root, split)
-        case "ade20k":
-            return ADE20K(root, split)
-        case "voc12aug" | "voc11":
-            return VOC(root, split)
-        case "pascal_context":
-            return PascalContext(root, split)
-        case "pascal_context_59":
-            return PascalContext59(root, split)
-        case "nyud":
-            return NYUD(root, split, data.inputs)
-        case "siftflow":
-            return SiftFlow(root, split)
-        case "streets":
-            raise ValueError("Streets is generated; there are no files to read")
-        case _:
-            assert_never(data.name)
+    data, facts = recipe.data, find_dataset(recipe.data.name)
+    root = facts.root if data_root is None else Path(data_root)
+    dataset = reader_of(data.name).open(data, split, root, _needs_geometry(recipe.model))
+    if facts.in_memory:
+        return InMemory(dataset)
+    folder = cache_folder(root, data, split)
+    if facts.generated or not folder.is_dir():
+        return dataset
+    return CachedDataset(cast(FolderDataset, dataset), folder)
 
 
 def _needs_geometry(model: ModelSpec) -> bool:

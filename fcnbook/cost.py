@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fcnbook.datasets.table import DATASETS
 from fcnbook.files import InputError, write_atomic
 from fcnbook.published import PUBLISHED, PublishedRow, rows_of
 from fcnbook.recipe import Recipe, Size, recipe_to_dict
@@ -30,14 +31,6 @@ if TYPE_CHECKING:  # torch is imported where something is counted, so that the t
     from fcnbook.models.segmenter import Segmenter
 
 AUXILIARY = "auxiliary_head"
-
-_PICTURE_SIZE: dict[str, Size] = {
-    "voc11": (500, 500),
-    "pascal_context": (500, 500),
-    "nyud": (425, 560),
-    "siftflow": (256, 256),
-}
-"""Of data sets whose pictures are trained on whole: their size, or where it varies the square of the longest side."""
 
 
 class PartCost(NamedTuple):
@@ -71,8 +64,17 @@ class Cost(NamedTuple):
 
 
 def cost_size(recipe: Recipe) -> Size:
-    """The picture that a recipe's cost is counted for: its crop, or a whole picture where it has none."""
-    return recipe.augment.crop_size or _PICTURE_SIZE[recipe.data.name]
+    """The image that a recipe's cost is counted for: its crop, or a whole image where it has none.
+
+    Where images vary in size, that is one which all of them fit into.
+    """
+    if recipe.augment.crop_size is not None:
+        return recipe.augment.crop_size
+    facts = DATASETS[recipe.data.name]
+    size = facts.largest_size or facts.image_size or recipe.augment.base_size
+    if size is None:
+        raise InputError(f"Nothing says how large the images of {recipe.data.name} are; give a size.")
+    return size
 
 
 def count_cost(recipe: Recipe, size: Size | None = None) -> Cost:
@@ -159,7 +161,7 @@ def _count_parameters(module: nn.Module) -> int:
 TRAINING_FACTOR = 1.17
 """Published training memory over the bytes of `predict_training_memory`, with 1 GB = 2^30 bytes.
 
-The median of 13 rows of seed 000 (FCN on R-18 to R-101, D8 and D16, three data sets, one in fp16), which lie between
+The median of 13 rows of table 000 (FCN on R-18 to R-101, D8 and D16, three data sets, one in fp16), which lie between
 1.11 and 1.22. The rest is what a count of tensors cannot see: workspaces of the convolutions, a second copy of the
 gradients for the exchange between four GPUs, and the batch norm and the losses of PyTorch 1.5. Four rows of DeepLabV3,
 PSPNet and JPU lie between 1.18 and 1.37; two of EncNet at 1.8 and 2.0, for the source holds the difference of each

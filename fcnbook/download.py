@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
+import lzma
 import os
 import shutil
+import stat
 import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fcnbook.files import InputError, write_error
 
@@ -174,9 +178,12 @@ def _progress(response: Any, have: int) -> Any:
 def unpack(archive: Path, folder: Path) -> Path:
     """`folder`, with the contents of a zip or tar archive; complete or not there at all.
 
+    Only plain files and folders are unpacked. The names of all members are checked before anything is written, by a
+    rule of our own: the filter of `tarfile` lets some archives write outside their folder (CVE-2025-4517, -4330).
+
     Raises:
-        InputError: the archive is missing or damaged, one of its members would land outside the folder, or `folder`
-            exists.
+        InputError: the archive is missing, damaged or encrypted, it holds a link or a device or a name that leads
+            outside the folder, `folder` exists, or the disk is too small. What was there before is intact.
     """
     archive, folder = Path(archive), Path(folder)
     if not archive.is_file():
@@ -185,21 +192,23 @@ def unpack(archive: Path, folder: Path) -> Path:
         raise InputError(f"{folder} exists already; move it away to unpack {archive.name} there.")
     temporary = folder.with_name(f".{folder.name}.unpacking")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
-        if zipfile.is_zipfile(archive):
-            _unpack_zip(archive, temporary)
-        else:
-            with tarfile.open(archive) as tar:
-                tar.extractall(temporary, filter="data")
+        temporary.mkdir(parents=True)
+        with _opened(archive) as members:
+            _check_members(members, archive, temporary)
+            for member in members:
+                _write_member(member, temporary)
         os.replace(temporary, folder)
-    except tarfile.FilterError as error:
-        raise InputError(f"{archive} is not safe to unpack ({error}); do not use it.") from error
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError) as error:
         why = str(error).partition("\n")[0]
         raise InputError(
             f"{archive} is damaged or no archive ({why}); delete it and fetch it again."
         ) from error
+    except (
+        RuntimeError,
+        NotImplementedError,
+    ) as error:  # a password, or a compression that zipfile does not know
+        raise InputError(f"{archive} cannot be unpacked here ({error}); unpack it by hand.") from error
     except OSError as error:
         raise write_error(folder, error) from error
     finally:
@@ -207,12 +216,85 @@ def unpack(archive: Path, folder: Path) -> Path:
     return folder
 
 
-def _unpack_zip(archive: Path, folder: Path) -> None:
-    with zipfile.ZipFile(archive) as file:
-        for name in file.namelist():
-            path = PureWindowsPath(name)  # knows both slashes and drive letters
-            if path.anchor or ".." in path.parts:
-                raise InputError(
-                    f"{archive} is not safe to unpack ({name} would land outside its folder); do not use it."
-                )
-        file.extractall(folder)
+class _Member(NamedTuple):
+    """One entry of an archive."""
+
+    name: str
+    kind: Literal["file", "folder", "other"]
+    size: int
+    """Bytes when unpacked, as the archive says."""
+    open: Callable[[], IO[bytes] | None]
+
+
+@contextlib.contextmanager
+def _opened(archive: Path) -> Iterator[list[_Member]]:
+    """All members of a zip or tar archive, readable while the block lasts."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as file:
+            yield [_zip_member(file, info) for info in file.infolist()]
+        return
+    with tarfile.open(archive) as tar:
+        members = [_tar_member(tar, info) for info in tar]
+        # tarfile takes a damaged header in the middle for the end; the real end is a block of zeros.
+        assert tar.fileobj is not None
+        tar.fileobj.seek(tar.offset)
+        if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError(f"it breaks off after {len(members):,} members")
+        yield members
+
+
+def _zip_member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
+    mode = (
+        info.external_attr >> 16 if info.create_system == 3 else 0
+    )  # 3: Unix, which stores the kind of file
+    kind: Literal["file", "folder", "other"] = "folder" if info.is_dir() else "file"
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        kind = "other"
+    return _Member(info.filename, kind, info.file_size, lambda: file.open(info))
+
+
+def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
+    kind: Literal["file", "folder", "other"] = (
+        "file" if info.isreg() else "folder" if info.isdir() else "other"
+    )
+    return _Member(info.name, kind, info.size, lambda: tar.extractfile(info))
+
+
+def _check_members(members: Sequence[_Member], archive: Path, folder: Path) -> None:
+    """Raise unless everything is a plain file or folder with a place of its own in `folder`, and fits on the disk."""
+    files = set[tuple[str, ...]]()
+    for member in members:
+        path = PureWindowsPath(member.name)  # knows both slashes and drive letters
+        if path.anchor or path.drive or ".." in path.parts or "\0" in member.name:
+            what = f"{member.name!r} would land outside its folder"
+        elif member.kind == "other":
+            what = f"{member.name!r} is a link or a device, not a plain file"
+        elif member.kind == "file" and (not path.parts or path.parts in files):
+            what = f"two files are called {member.name!r}"
+        else:
+            if member.kind == "file":
+                files.add(path.parts)
+            continue
+        raise InputError(f"{archive} is not safe to unpack ({what}); do not use it.")
+    inside = next((parts for parts in files if any(parts[:n] in files for n in range(1, len(parts)))), None)
+    if inside is not None:
+        raise InputError(
+            f"{archive} is not safe to unpack ({'/'.join(inside)!r} lies in a file); do not use it."
+        )
+    if sum(member.size for member in members) > shutil.disk_usage(folder).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _write_member(member: _Member, folder: Path) -> None:
+    """Write one checked member; rights and owners in the archive are left out."""
+    place = folder.joinpath(*PureWindowsPath(member.name).parts)
+    if member.kind == "folder":
+        place.mkdir(parents=True, exist_ok=True)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    source = member.open()
+    assert source is not None, "a plain file can be opened"
+    with source, place.open("xb") as file:
+        shutil.copyfileobj(source, file, _CHUNK)
+    if place.stat().st_size != member.size:
+        raise EOFError(f"{member.name} is cut off")

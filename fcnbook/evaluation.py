@@ -1,4 +1,4 @@
-"""Model and data set -> one confusion matrix, at the size that the protocol scores at, in constant memory.
+"""Model and data set -> scores, at the size that the protocol scores at, in constant memory.
 
 Taught in notebook 01.
 """
@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fcnbook.datasets.table import DATASETS
 from fcnbook.files import InputError
 from fcnbook.inference import NonFiniteLogitsError, argmax_classes, evaluation_mode, segment_together
-from fcnbook.labels import LABELS, UNSCORED
 from fcnbook.metrics import Scores, compute_scores, confusion_matrix
 from fcnbook.recipe import DataSpec, EvalSpec, Recipe, Size
 from fcnbook.types import Sample, SegmentationDataset
@@ -27,7 +27,7 @@ _MOST_LOGITS = 2**23
 """Small pictures share a pass while their logits at full size stay under this many numbers (32 MiB)."""
 
 
-def evaluate(
+def score(
     model: nn.Module,
     dataset: SegmentationDataset,
     recipe: Recipe,
@@ -35,27 +35,41 @@ def evaluate(
     device: torch.device | str | None = None,
     limit: int | None = None,
     on_sample: OnSample | None = None,
-) -> Tensor:
-    """Pixel counts of true class (row) against predicted class (column) over a data set.
+) -> Scores:
+    """The scores of a model on a data set by the protocol of its recipe: the one way to a score.
 
-    The protocol is `recipe.evaluation`. Logits live for one pass only: memory does not grow with the number of
-    samples. The model keeps its mode.
+    The protocol is `recipe.evaluation`; classes that do not occur in the evaluation split (`Dataset.unscored`) are
+    left out of the means. Logits live for one pass only: memory does not grow with the number of samples. The model
+    keeps its mode.
 
     Args:
         model: returns `SegLogits`.
-        dataset: the samples; read one after the other.
-        recipe: protocol, colours, number of classes.
+        dataset: the samples, of the recipe's evaluation split; read one after the other.
+        recipe: protocol, data set, colours, classes.
         device: the model is moved there; None leaves it where it is.
         limit: take the first samples only.
         on_sample: called after each sample, in order; an exception of its own ends the evaluation.
 
     Returns:
-        (K, K) int64 on the CPU, unit: pixels. `fcnbook.metrics.compute_scores` turns it into scores.
+        Fractions in [0, 1], with the confusion matrix that they come from.
 
     Raises:
-        InputError: a label is no class of the recipe, a picture and its labels differ in size, or the network
+        InputError: a label is no class of the recipe, an image and its labels differ in size, or the network
             returned nan or infinity; the message names the sample.
     """
+    matrix = _confusion(model, dataset, recipe, device, limit, on_sample)
+    return compute_scores(matrix, _unscored(recipe.data))
+
+
+def _confusion(
+    model: nn.Module,
+    dataset: SegmentationDataset,
+    recipe: Recipe,
+    device: torch.device | str | None,
+    limit: int | None,
+    on_sample: OnSample | None,
+) -> Tensor:
+    """(K, K) int64 on the CPU: pixels of true class (row) against predicted class (column) over all samples."""
     if device is not None:
         model.to(device)
     num_classes = recipe.data.num_classes
@@ -74,20 +88,15 @@ def evaluate(
     return total.cpu()
 
 
-def scores_of(matrix: Tensor, data: DataSpec) -> Scores:
-    """The scores of a confusion matrix of the evaluation split, without the classes that its protocol leaves out."""
-    return compute_scores(matrix, _unscored(data))
-
-
 def protocol_line(recipe: Recipe) -> str:
     """One line that says how a recipe is scored, the classes that are left out included."""
-    names = ", ".join(LABELS[recipe.data.name].classes[label] for label in _unscored(recipe.data))
+    names = ", ".join(recipe.data.classes[label] for label in _unscored(recipe.data))
     left_out = f", without {names}, which the split does not hold" if names else ""
     return recipe.evaluation.protocol() + left_out
 
 
 def _unscored(data: DataSpec) -> tuple[int, ...]:
-    return UNSCORED.get((data.name, data.val_split), ())
+    return DATASETS[data.name].unscored.get(data.val_split, ()) if data.name in DATASETS else ()
 
 
 def _groups_of_one_size(

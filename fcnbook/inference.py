@@ -23,7 +23,6 @@ from torch.nn import functional as F
 
 from fcnbook.draw import colorize, overlay, png_bytes
 from fcnbook.files import InputError, read_image, write_atomic
-from fcnbook.labels import LABELS
 from fcnbook.models.layers import resize
 from fcnbook.recipe import DataSpec, EvalSpec, Recipe, Size, fitted_size
 from fcnbook.types import SegLogits, Window
@@ -344,12 +343,11 @@ def predict(model: nn.Module, image: np.ndarray | Tensor | str | os.PathLike[str
     protocol = replace(recipe.evaluation, score_size=None)
     with evaluation_mode(model):
         logits = segment(model, picture, protocol, recipe.data, align_corners=recipe.model.align_corners)
-    label_set = LABELS[recipe.data.name]
     return Prediction(
         image=picture,
         mask=argmax_classes(logits[None])[0].cpu().numpy(),
-        classes=label_set.classes,
-        palette=label_set.palette,
+        classes=recipe.data.classes,
+        palette=recipe.data.palette,
     )
 
 

@@ -6,7 +6,7 @@ Taught in notebook 01. A score is taken once, from the summed matrix of all pict
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -113,6 +113,8 @@ class Scores:
     """nan for a class that is neither in the labels nor predicted; 0 for one that is only predicted."""
     acc_per_class: tuple[float, ...]
     """Share of the pixels of the class that are right; nan for a class that is not in the labels."""
+    confusion: Tensor = field(repr=False, compare=False)
+    """(K, K) int64, unit: pixels. True class (row) against predicted class (column)."""
 
 
 def compute_scores(matrix: Tensor, left_out: Sequence[int] = ()) -> Scores:
@@ -124,7 +126,7 @@ def compute_scores(matrix: Tensor, left_out: Sequence[int] = ()) -> Scores:
 
     Args:
         matrix: (K, K) pixel counts, true class (row) against predicted class (column).
-        left_out: classes that the protocol leaves out of the means, see `fcnbook.labels.UNSCORED`.
+        left_out: classes that the protocol leaves out of the means, see `Dataset.unscored`.
 
     Raises:
         ValueError: the matrix is not square.
@@ -147,4 +149,5 @@ def compute_scores(matrix: Tensor, left_out: Sequence[int] = ()) -> Scores:
         fwiou=((labelled * iou)[present].sum() / total).item(),
         iou_per_class=tuple(iou.tolist()),
         acc_per_class=tuple(accuracy.tolist()),
+        confusion=matrix.detach().cpu(),
     )

@@ -11,32 +11,16 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
+from fcnbook.datasets.table import DATASETS
+from fcnbook.labels import LabelSet
+
 Size = tuple[int, int]
-DataName = Literal[
-    "streets",
-    "camvid",
-    "cityscapes",
-    "ade20k",
-    "voc12aug",
-    "voc11",
-    "pascal_context",
-    "pascal_context_59",
-    "nyud",
-    "siftflow",
-]
 Stage = Literal["c2", "c3", "c4", "c5", "jpu"]
 """A feature map: an output of the backbone, or the one that the JPU neck makes."""
 Scale = Literal["full", "tiny", "smoke"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
-
-
-def default_root(name: DataName) -> Path:
-    """Where a data set is looked for unless its folder is given; protocols on the same files share one."""
-    shared: dict[DataName, DataName] = {"voc11": "voc12aug", "pascal_context_59": "pascal_context"}
-    return Path("data") / shared.get(name, name)
 
 
 def fitted_size(size: Size, fit: Size) -> Size:
@@ -268,10 +252,14 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSpec:
-    """Which pictures, and how their colours are normalised."""
+    """Which images, their classes, and how their colours are normalised."""
 
-    name: DataName
-    num_classes: int
+    name: str
+    """Key of `fcnbook.datasets.table.DATASETS`."""
+    classes: tuple[str, ...] = ()
+    """Name of each class id; () takes those of the data set."""
+    palette: tuple[tuple[int, int, int], ...] = ()
+    """RGB of each class id, 0 to 255."""
     train_split: str = "train"
     val_split: str = "val"
     inputs: Literal["color", "hha", "color_depth", "color_hha"] = "color"
@@ -287,8 +275,30 @@ class DataSpec:
     num_scenes: tuple[int, int] | None = None
     """Streets only: scenes in the train and in the validation split."""
 
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes without void."""
+        return len(self.classes)
+
+    @property
+    def labels(self) -> LabelSet:
+        """Names and colours of the classes."""
+        return LabelSet(self.classes, self.palette)
+
     def __post_init__(self) -> None:
-        """Refuse a mean that does not belong to the channels."""
+        """Fill in the classes of a known data set; refuse a mean that does not belong to the channels."""
+        if not self.classes:
+            known = DATASETS[self.name].labels if self.name in DATASETS else None
+            _require(
+                known is not None, "classes", f'must be given: "{self.name}" is no data set with fixed ones'
+            )
+            assert known is not None
+            object.__setattr__(self, "classes", known.classes)  # the dataclass is frozen
+            object.__setattr__(self, "palette", known.palette)
+        colours = len(self.palette)
+        _require(
+            colours == self.num_classes, "palette", f"has {colours} colours for {self.num_classes} classes"
+        )
         channels = {"color": 3, "hha": 3, "color_depth": 4, "color_hha": 6}[self.inputs]
         for field in ("mean", "std"):
             found = len(getattr(self, field))
@@ -462,7 +472,7 @@ class Recipe:
     loss_scale: float | None = None
     """fp16 only: a constant factor of the loss. None: the scaler of PyTorch, which adapts it."""
     init: tuple[str, ...] = ()
-    """Start weights: keys of `fcnbook.weights.load.START_WEIGHTS` or names of recipes; () is random.
+    """Start weights: keys of `fcnbook.weights.sources.START_WEIGHTS` or names of recipes; () is random.
 
     Two names fill the two streams of late fusion."""
     source: Literal["fcnbook", "mmsegmentation", "sssegmentation", "pytorch-auto-drive", "fcn"] = "fcnbook"
@@ -533,6 +543,10 @@ def _lines(fields: dict[str, Any], indent: str = "") -> list[str]:
     for key, value in fields.items():
         if isinstance(value, dict):
             lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
+        elif key == "classes":
+            lines.append(f"{indent}{key} = {len(value)}: {', '.join(value)}")
+        elif key == "palette":
+            continue  # colours decide nothing, and there are up to 150 of them
         else:
             lines.append(f"{indent}{key} = {value}")
     return lines
@@ -629,6 +643,17 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     return plain
 
 
+def numbers_of(recipe: Recipe) -> dict[str, Any]:
+    """What decides the numbers of a run: `recipe_to_dict` without what only describes.
+
+    Names and colours of the classes are left out for their number, and so is the list of overrides.
+    """
+    fields = recipe_to_dict(recipe)
+    del fields["overrides"], fields["data"]["classes"], fields["data"]["palette"]
+    fields["data"]["num_classes"] = recipe.data.num_classes
+    return fields
+
+
 def _to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
@@ -654,10 +679,21 @@ def recipe_from_dict(fields: dict[str, Any]) -> Recipe:
     Raises:
         ValueError: a field is unknown or missing, as after an upgrade of the package.
     """
+    num_classes = None
+    if isinstance(fields.get("data"), dict):  # files from before the classes had their names in the recipe
+        data = dict(fields["data"])
+        num_classes = data.pop("num_classes", None)
+        fields = fields | {"data": data}
     try:
-        return Recipe(**{key: _from_plain(value, _PARTS.get(key)) for key, value in fields.items()})
+        recipe = Recipe(**{key: _from_plain(value, _PARTS.get(key)) for key, value in fields.items()})
     except TypeError as error:
         raise ValueError(f"This recipe was written by another version of fcnbook: {error}") from error
+    if num_classes not in (None, recipe.data.num_classes):
+        raise ValueError(
+            f"This recipe was written by another version of fcnbook: {recipe.data.name} had {num_classes} classes "
+            f"then, and has {recipe.data.num_classes} now."
+        )
+    return recipe
 
 
 def _from_plain(value: Any, part: type | None) -> Any:
@@ -666,7 +702,7 @@ def _from_plain(value: Any, part: type | None) -> Any:
         chosen = kinds[value["kind"]] if "kind" in value else part
         assert chosen is not None, f"no dataclass for {value}"
         return chosen(**{key: _from_plain(item, None) for key, item in value.items() if key != "kind"})
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(_from_plain(item, None) for item in value) if isinstance(value, list) else value
 
 
 def recipe_hash(recipe: Recipe) -> str:
@@ -674,9 +710,7 @@ def recipe_hash(recipe: Recipe) -> str:
 
     What only describes is left out, so that the hash of a recipe stays the same when descriptions are added.
     """
-    fields = recipe_to_dict(recipe)
-    del fields["overrides"]
-    text = json.dumps(fields, sort_keys=True)
+    text = json.dumps(numbers_of(recipe), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -15,7 +15,8 @@ import scipy.io
 import scipy.sparse
 from PIL import Image
 
-from fcnbook.datasets._common import PublishedSplit, ids_sha256
+from fcnbook.datasets._common import ids_sha256
+from fcnbook.datasets.table import PublishedSplit
 from fcnbook.files import InputError
 
 H, W = 24, 32  # every fake picture, unless said otherwise

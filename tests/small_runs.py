@@ -7,6 +7,7 @@ import nbformat
 import psutil
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from fcnbook.datasets.table import DATASETS, PublishedSplit
 from fcnbook.recipes import RECIPES, scaled, with_num_steps
 
 ENDLESS = 1_000_000
@@ -28,6 +29,18 @@ recipe = small_recipe({num_steps})
 execution = Execution(device="cpu", log_seconds=0)
 """
 """First lines of a cell that trains; fill in the number of steps."""
+
+
+def leave_out(monkeypatch, name, split, *classes):
+    """Let the protocol of a split leave classes out of the means, as that of SIFT Flow's test split does."""
+    entry = dataclasses.replace(DATASETS[name], unscored={split: classes})
+    monkeypatch.setitem(DATASETS, name, entry)
+
+
+def pretend_published(monkeypatch, name, **counts):
+    """Let the splits of a data set have these numbers of images as published."""
+    splits = {split: PublishedSplit(count) for split, count in counts.items()}
+    monkeypatch.setitem(DATASETS, name, dataclasses.replace(DATASETS[name], splits=splits))
 
 
 def write_notebook(path, *sources):

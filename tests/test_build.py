@@ -16,9 +16,10 @@ from fcnbook.build import (
     find_device,
     parameter_groups,
 )
+from fcnbook.datasets.table import DATASETS
 from fcnbook.files import InputError
 from fcnbook.losses import inverse_sqrt_frequency_weights
-from fcnbook.recipe import OptimSpec, default_root
+from fcnbook.recipe import OptimSpec
 from fcnbook.recipes import RECIPES, scaled
 from fcnbook.types import Sample
 
@@ -148,7 +149,7 @@ def test_class_weights_are_counted_on_the_first_200_training_pictures():
 def test_protocols_on_the_same_files_share_a_folder():
     names = ("voc11", "voc12aug", "pascal_context_59", "pascal_context", "ade20k")
     folders = ("voc12aug", "voc12aug", "pascal_context", "pascal_context", "ade20k")
-    assert [default_root(name) for name in names] == [Path("data") / folder for folder in folders]
+    assert [DATASETS[name].root for name in names] == [Path("data") / folder for folder in folders]
 
 
 def test_streets_has_as_many_scenes_as_each_split_asks_for():

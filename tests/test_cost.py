@@ -221,7 +221,7 @@ def test_the_table_says_what_is_counted_now(name):
 def test_an_entry_is_stale_once_the_network_its_classes_or_its_size_change():
     changed = (
         replace(R18, model=replace(R18.model, aux_head=None)),
-        replace(R18, data=replace(R18.data, num_classes=20)),
+        replace(R18, data=RECIPES["fcn_r50-d8_512x512_80k_ade20k"].data),
         replace(R18, augment=replace(R18.augment, crop_size=(512, 512))),
         scaled(R18, "tiny"),
     )

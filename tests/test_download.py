@@ -208,3 +208,147 @@ class TestUnpack:
         unpack(make_zip(tmp_path / "set.zip", ["a"]), tmp_path / "out")
         assert sorted(os.listdir(tmp_path)) == ["out", "set.zip"]
         assert os.listdir(tmp_path / "out") == ["a"]
+
+
+def tar_of(path, *members, mode="w"):
+    """A tar archive of (name, type, link, data)."""
+    with tarfile.open(path, mode) as file:
+        for name, kind, link, data in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size = kind, link, len(data)
+            file.addfile(info, io.BytesIO(data))
+    return path
+
+
+def directory(name):
+    return (name, tarfile.DIRTYPE, "", b"")
+
+
+def link(name, target):
+    return (name, tarfile.SYMTYPE, target, b"")
+
+
+def hard_link(name, target):
+    return (name, tarfile.LNKTYPE, target, b"")
+
+
+def plain(name, data=b"pwned"):
+    return (name, tarfile.REGTYPE, "", data)
+
+
+def realpath_overflow(*last):
+    """CVE-2025-4517 and 4330: links so deep that their resolved path is longer than the system allows."""
+    part, path, members = "d" * 247, "", []
+    for letter in "abcdefghijklmnop":
+        members.append(directory(f"{path}{part}"))
+        members.append(link(f"{path}{letter}", part))
+        path += f"{part}/"
+    deep = "/".join("abcdefghijklmnop") + "/" + "l" * 254
+    return [*members, link(deep, "../" * 16), link("escape", f"{deep}/../../outside"), *last]
+
+
+ESCAPES = {
+    "realpath overflow, a new file outside": realpath_overflow(plain("escape/new")),
+    "realpath overflow, a victim overwritten": realpath_overflow(
+        hard_link("flag", "escape/victim"), plain("flag")
+    ),
+    "realpath overflow, a victim read": realpath_overflow(hard_link("stolen", "escape/victim")),
+    "CVE-2024-12718, rights of a file outside": [link("x", "."), plain("x/../../../outside/victim", b"")],
+    "CVE-2025-4138, a link that is normalised": [
+        link("a/b", "../c/../.."),
+        directory("c"),
+        plain("a/b/outside/new"),
+    ],
+    "hard link to a link": [link("s", "../../outside/victim"), hard_link("h", "s"), plain("h")],
+    "chain of links": [
+        directory("a"),
+        link("a/l", ".."),
+        link("b", "a/l"),
+        link("c", "b/../../outside"),
+        plain("c/new"),
+    ],
+    "loop of links": [link("x", "y"), link("y", "x/../../../outside"), plain("y/new")],
+    "harmless link": [plain("a"), link("b", "a")],
+    "harmless hard link": [plain("a"), hard_link("b", "a")],
+    "device": [("null", tarfile.CHRTYPE, "", b"")],
+    "pipe": [("fifo", tarfile.FIFOTYPE, "", b"")],
+    "absolute": [plain("/outside/new")],
+    "climbing": [plain("a/../../outside/new")],
+    "drive letter": [plain("C:new")],
+    "one name twice": [plain("a"), plain("./a")],
+    "a file in a file": [plain("a"), plain("a/b")],
+    "no name": [plain(".")],
+}
+
+
+class TestUnsafeArchives:
+    """The attacks that were shown to pass the filter of tarfile, and their kin; nothing is written anywhere."""
+
+    @pytest.mark.parametrize("name", ESCAPES)
+    def test_a_tar_that_could_reach_outside_is_refused_before_anything_is_written(self, tmp_path, name):
+        outside, inside = tmp_path / "outside", tmp_path / "d"
+        outside.mkdir()
+        inside.mkdir()
+        (outside / "victim").write_text("mine")
+        (outside / "victim").chmod(0o600)
+        os.utime(outside / "victim", (1e9, 1e9))
+        archive = tar_of(tmp_path / "evil.tar", *ESCAPES[name])
+        with pytest.raises(InputError, match=r"evil\.tar is not safe to unpack .*do not use it"):
+            unpack(archive, inside / "u")
+        assert os.listdir(inside) == [] and os.listdir(outside) == ["victim"]
+        found = os.stat(outside / "victim")
+        assert ((outside / "victim").read_text(), found.st_mode & 0o777, found.st_mtime) == (
+            "mine",
+            0o600,
+            1e9,
+        )
+
+    def test_a_link_in_a_zip_is_refused(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "evil.zip", "w") as file:
+            info = zipfile.ZipInfo("link")
+            info.create_system, info.external_attr = 3, 0o120777 << 16
+            file.writestr(info, "/etc/passwd")
+        with pytest.raises(InputError, match="'link' is a link or a device"):
+            unpack(tmp_path / "evil.zip", tmp_path / "out")
+
+    def test_rights_in_an_archive_are_left_out(self, tmp_path):
+        archive = make_tar(tmp_path / "archive", ["a"], mode=0o4777)
+        assert (unpack(archive, tmp_path / "out") / "a").stat().st_mode & 0o7111 == 0
+
+    def test_an_archive_larger_than_the_disk_is_refused_before_it_fills_it(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "large.zip", "w") as file:
+            file.writestr("a", b"")
+            file.filelist[0].file_size = 1 << 60  # what the list of contents claims
+        with pytest.raises(InputError, match="the disk is full"):
+            unpack(tmp_path / "large.zip", tmp_path / "out")
+
+    @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
+    def test_an_archive_that_is_cut_off_never_passes_as_whole(self, tmp_path, mode):
+        whole = tar_of(tmp_path / "whole", *(plain(f"{n}.png", os.urandom(700)) for n in range(5)), mode=mode)
+        data = whole.read_bytes()
+        unpack(whole, tmp_path / "out")
+        assert len(os.listdir(tmp_path / "out")) == 5
+        for end in range(600, min(len(data), 7000), 250):
+            (tmp_path / "cut").write_bytes(data[:end])
+            with pytest.raises(InputError, match="cut is damaged or no archive"):
+                unpack(tmp_path / "cut", tmp_path / "half")
+            assert not (tmp_path / "half").exists()
+
+    def test_a_damaged_header_in_the_middle_is_no_end(self, tmp_path):
+        data = bytearray(
+            tar_of(tmp_path / "x", *(plain(f"{n}.png", bytes(512)) for n in range(5))).read_bytes()
+        )
+        data[1024 * 2 + 5] ^= 0xFF
+        (tmp_path / "x").write_bytes(data)
+        with pytest.raises(InputError, match="it breaks off after 2 members"):
+            unpack(tmp_path / "x", tmp_path / "out")
+
+    def test_an_encrypted_zip_is_a_sentence(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+            file.writestr("a", b"secret")
+        data = bytearray((tmp_path / "a.zip").read_bytes())
+        for start in (6, data.index(b"PK\x01\x02") + 8):
+            data[start] |= 1  # the flag that says that a password is needed
+        (tmp_path / "a.zip").write_bytes(data)
+        with pytest.raises(InputError, match=r"cannot be unpacked here .*password.*by hand"):
+            unpack(tmp_path / "a.zip", tmp_path / "out")

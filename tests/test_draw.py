@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from fcnbook import draw
-from fcnbook.labels import CAMVID, LABELS, STREETS, LabelSet
+from fcnbook.datasets.table import DATASETS
+from fcnbook.labels import STREETS, LabelSet
 from fcnbook.types import Sample
 
 RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
@@ -49,10 +50,10 @@ class TestColorize:
         with pytest.raises(ValueError, match=r"class ids, got shape .* float64"):
             draw.colorize(np.zeros((2, 2)), PALETTE)
 
-    @pytest.mark.parametrize("name", LABELS)
+    @pytest.mark.parametrize("name", [name for name, facts in DATASETS.items() if facts.labels])
     def test_it_inverts_for_the_palettes_we_ship_but_for_the_published_doubles(self, name):
         """Two classes of one colour could not be told apart; black is void. Published palettes have a few doubles."""
-        palette = LABELS[name].palette
+        palette = DATASETS[name].labels.palette
         ids = np.arange(len(palette), dtype=np.uint8)[None]
         drawn = [tuple(c) for c in draw.colorize(ids, palette)[0].tolist()]
         colours = [*drawn, draw.VOID_COLOUR]
@@ -257,9 +258,12 @@ class TestLegend:
         assert draw.legend(STREETS, 150).shape[0] > draw.legend(STREETS, 1600).shape[0]
 
     def test_values_are_written_and_void_can_be_left_out(self):
-        plain, valued = draw.legend(CAMVID), draw.legend(CAMVID, values=["12.5 %"] * 11)
+        plain, valued = (
+            draw.legend(DATASETS["camvid"].labels),
+            draw.legend(DATASETS["camvid"].labels, values=["12.5 %"] * 11),
+        )
         assert ink(valued) > ink(plain)
-        assert not (draw.legend(CAMVID, void=False) == 0).all(-1).any()
+        assert not (draw.legend(DATASETS["camvid"].labels, void=False) == 0).all(-1).any()
 
 
 class TestPng:
@@ -416,7 +420,7 @@ class TestColourBlindPalette:
         black = draw.VOID_COLOUR
         assert self.least_distance([black, *draw.COLOUR_BLIND_SAFE[:11]]) > 24
         assert self.least_distance([black, *draw.COLOUR_BLIND_SAFE]) > 14
-        for label_set in (STREETS, CAMVID):  # what it is there for
+        for label_set in (STREETS, DATASETS["camvid"].labels):  # what it is there for
             assert self.least_distance([black, *label_set.palette]) < 7
 
     def test_names_stay_and_too_many_classes_are_refused(self):

@@ -3,6 +3,7 @@
 import gc
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,10 +14,10 @@ from torch import nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from fcnbook.evaluation import evaluate
+from fcnbook.datasets.table import DATASETS, Dataset
+from fcnbook.evaluation import protocol_line, score
 from fcnbook.files import InputError
 from fcnbook.inference import segment
-from fcnbook.metrics import compute_scores
 from fcnbook.recipe import (
     AugmentSpec,
     DataSpec,
@@ -33,7 +34,11 @@ from fcnbook.types import Sample, SegLogits
 NUM_CLASSES = 10
 RECIPE = Recipe(
     model=ModelSpec(backbone=ResNetSpec(depth=10), head=FCNHeadSpec()),
-    data=DataSpec(name="streets", num_classes=NUM_CLASSES),
+    data=DataSpec(
+        name="toy",
+        classes=tuple(f"c{k}" for k in range(NUM_CLASSES)),
+        palette=((0, 0, 0),) * NUM_CLASSES,
+    ),
     augment=AugmentSpec(base_size=(32, 48), crop_size=(32, 48)),
     optim=OptimSpec(),
     schedule=ScheduleSpec(num_steps=1),
@@ -85,7 +90,7 @@ def test_equals_one_picture_at_a_time_counted_by_torchmetrics(spec):
         logits = segment(model, sample.image, spec, RECIPE.data, align_corners=False)
         theirs.update(logits.argmax(0)[None], torch.from_numpy(sample.labels).long()[None])
 
-    matrix = evaluate(model, dataset, replace(RECIPE, evaluation=spec))
+    matrix = score(model, dataset, replace(RECIPE, evaluation=spec)).confusion
 
     assert matrix.dtype == torch.int64 and matrix.device.type == "cpu"
     # A pass of several pictures may round the last bit of a logit otherwise, so a tie may fall the other way.
@@ -127,7 +132,7 @@ def test_padded_pictures_score_as_padded_pictures_with_void_labels():
         image = np.pad(sample.image, ((0, beyond[0]), (0, beyond[1]), (0, 0)))
         labels = np.pad(sample.labels, ((0, beyond[0]), (0, beyond[1])), constant_values=255)
         expected += count(labels, plain_pass(model, image, (51, 51)))
-    matrix = evaluate(model, dataset, of_auto_drive(pad_to=(51, 51))).numpy()
+    matrix = score(model, dataset, of_auto_drive(pad_to=(51, 51))).confusion.numpy()
     assert matrix.sum() == expected.sum()
     assert np.abs(matrix - expected).sum() <= 2  # a tie may fall the other way
 
@@ -141,7 +146,9 @@ def test_scores_at_another_size_are_of_resized_labels():
         image = cv2.resize(sample.image, (24, 16), interpolation=cv2.INTER_LINEAR)
         expected += count(sample.labels[::2, ::2], plain_pass(model, image, (16, 24)))
     recipe = of_auto_drive(size=(16, 24), score_size=(16, 24))
-    matrix = evaluate(model, dataset, recipe, on_sample=lambda *seen_now: seen.append(seen_now)).numpy()
+    matrix = score(
+        model, dataset, recipe, on_sample=lambda *seen_now: seen.append(seen_now)
+    ).confusion.numpy()
     assert matrix.sum() == expected.sum()
     assert np.abs(matrix - expected).sum() <= 2
     for index, sample, pred in seen:
@@ -154,8 +161,8 @@ def test_the_size_of_logits_decides_how_many_pictures_share_a_pass(fields):
     """10 x 512 x 1024 numbers are more than half of the limit: one picture a pass, where eight would fit at 32x48."""
     model, pictures_a_pass = TinyNet(), []
     model.register_forward_pre_hook(lambda module, inputs: pictures_a_pass.append(len(inputs[0])))
-    evaluate(model, RandomPictures(3), replace(RECIPE, evaluation=EvalSpec(**fields)))
-    evaluate(model, RandomPictures(3), RECIPE)
+    score(model, RandomPictures(3), replace(RECIPE, evaluation=EvalSpec(**fields)))
+    score(model, RandomPictures(3), RECIPE)
     assert pictures_a_pass == [1, 1, 1, 3]
 
 
@@ -165,13 +172,13 @@ def test_a_picture_with_other_channels_names_its_sample():
     with pytest.raises(
         InputError, match="picture 6: the picture has 6 channels, but the recipe has a mean for 3"
     ):
-        evaluate(TinyNet(), dataset, RECIPE)
+        score(TinyNet(), dataset, RECIPE)
 
 
 def test_callback_sees_every_sample_in_order_with_its_own_prediction():
     model, dataset = TinyNet().eval(), RandomPictures(7, sizes=((32, 48), (20, 24)))
     seen = []
-    matrix = evaluate(model, dataset, RECIPE, on_sample=lambda *seen_now: seen.append(seen_now))
+    matrix = score(model, dataset, RECIPE, on_sample=lambda *seen_now: seen.append(seen_now)).confusion
     assert [index for index, _, _ in seen] == list(range(7))
     recount = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
     for index, sample, pred in seen:
@@ -185,24 +192,41 @@ def test_callback_sees_every_sample_in_order_with_its_own_prediction():
 def test_limit_takes_the_first_samples():
     model, dataset = TinyNet().eval(), RandomPictures(12)
     names = []
-    evaluate(model, dataset, RECIPE, limit=5, on_sample=lambda index, sample, pred: names.append(sample.name))
+    score(model, dataset, RECIPE, limit=5, on_sample=lambda index, sample, pred: names.append(sample.name))
     assert names == [f"picture {index}" for index in range(5)]
-    expected = evaluate(model, RandomPictures(5), RECIPE)
-    assert torch.equal(evaluate(model, dataset, RECIPE, limit=5), expected)
-    assert torch.equal(evaluate(model, RandomPictures(5), RECIPE, limit=99), expected)
+    expected = score(model, RandomPictures(5), RECIPE).confusion
+    assert torch.equal(score(model, dataset, RECIPE, limit=5).confusion, expected)
+    assert torch.equal(score(model, RandomPictures(5), RECIPE, limit=99).confusion, expected)
 
 
 def test_nothing_but_void_has_nan_scores():
-    matrix = evaluate(TinyNet(), RandomPictures(3, void_share=1.1), RECIPE)
-    assert matrix.sum() == 0
-    assert math.isnan(compute_scores(matrix).miou)
+    scores = score(TinyNet(), RandomPictures(3, void_share=1.1), RECIPE)
+    assert scores.confusion.sum() == 0
+    assert math.isnan(scores.miou)
+
+
+def test_classes_that_the_split_does_not_hold_are_left_out_of_the_means(monkeypatch):
+    model, dataset = TinyNet().eval(), RandomPictures(3)
+    everything = score(model, dataset, RECIPE)
+    toy = Dataset(
+        name="toy", title="Toy", labels=None, module="", root=Path(), unscored={"val": (3,), "test": (4,)}
+    )
+    monkeypatch.setitem(DATASETS, "toy", toy)
+    without = score(model, dataset, RECIPE)
+    assert torch.equal(without.confusion, everything.confusion)
+    assert [k for k in range(NUM_CLASSES) if math.isnan(without.iou_per_class[k])] == [3]
+    kept = [iou for k, iou in enumerate(everything.iou_per_class) if k != 3]
+    assert without.miou == pytest.approx(sum(kept) / len(kept))
+    assert protocol_line(RECIPE).endswith(", without c3, which the split does not hold")
+    on_test = replace(RECIPE, data=replace(RECIPE.data, val_split="test"))
+    assert math.isnan(score(model, dataset, on_test).iou_per_class[4])
 
 
 def test_model_keeps_its_mode_and_its_statistics():
     model = TinyNet().train()
     model.features[1].eval()  # frozen batch norm
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    evaluate(model, RandomPictures(3), RECIPE)
+    score(model, RandomPictures(3), RECIPE)
     assert model.training and model.classifier.training and not model.features[1].training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -212,7 +236,7 @@ def test_label_that_is_no_class_names_its_sample():
     dataset.changes[6] = lambda sample: sample._replace(labels=np.full_like(sample.labels, 12))
     model = TinyNet().train()
     with pytest.raises(InputError, match="picture 6: labels hold the value 12, but the classes are 0 to 9"):
-        evaluate(model, dataset, RECIPE)
+        score(model, dataset, RECIPE)
     assert model.training
 
 
@@ -220,7 +244,7 @@ def test_labels_of_another_size_name_their_sample():
     dataset = RandomPictures(10)
     dataset.changes[6] = lambda sample: sample._replace(labels=sample.labels[:16])
     with pytest.raises(InputError, match=r"picture 6: the picture is 32x48 pixels .* labels are 16x48"):
-        evaluate(TinyNet(), dataset, RECIPE)
+        score(TinyNet(), dataset, RECIPE)
 
 
 def test_logits_that_are_not_finite_name_their_samples():
@@ -228,7 +252,7 @@ def test_logits_that_are_not_finite_name_their_samples():
     with torch.no_grad():
         model.classifier.weight[0] = float("inf")
     with pytest.raises(InputError, match=r"picture 0 to picture 7: .* nan or infinite"):
-        evaluate(model, RandomPictures(20), RECIPE)
+        score(model, RandomPictures(20), RECIPE)
 
 
 def test_memory_does_not_grow_over_2000_samples():
@@ -241,14 +265,14 @@ def test_memory_does_not_grow_over_2000_samples():
             gc.collect()
             used[index] = process.memory_info().rss
 
-    evaluate(model, RandomPictures(2400), RECIPE, on_sample=watch)
+    score(model, RandomPictures(2400), RECIPE, on_sample=watch)
     assert used[2399] - used[399] < 2.5e6
 
 
 @pytest.mark.gpu
 def test_the_same_on_the_device():
     model, dataset = TinyNet().double(), RandomPictures(5)
-    on_cpu = evaluate(model, dataset, RECIPE)
-    on_device = evaluate(model, dataset, RECIPE, device="cuda")
+    on_cpu = score(model, dataset, RECIPE).confusion
+    on_device = score(model, dataset, RECIPE, device="cuda").confusion
     assert next(model.parameters()).is_cuda and on_device.device.type == "cpu"
     assert (on_device - on_cpu).abs().sum() <= 2

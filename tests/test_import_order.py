@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "fcnbook"
 ORDER = [
     ["types", "labels", "files"],
+    ["datasets.table"],
     ["recipe", "published"],
     ["download", "losses", "metrics", "schedule", "draw", "recipes"],
     ["models", "datasets"],
@@ -17,14 +18,16 @@ ORDER = [
     ["cost"],
     ["weights"],
     ["runs"],
+    ["hub"],
     ["reproduce", "viewers"],
     ["book"],
     ["cli"],
 ]
 """From low to high. A module imports from the lines above its own only."""
 INNER_ORDER = {
+    "published": [["table"], ["verdict"]],
     "models": [["layers"], ["backbones", "necks", "heads"], ["segmenter"]],
-    "weights": [["torch_files"], ["load", "checkpoint"], ["doctor", "export"]],
+    "weights": [["torch_files", "names"], ["sources"], ["load", "checkpoint"], ["doctor", "export"]],
     "runs": [["folder", "limits"], ["report"], ["start_weights"], ["trainer"], ["launch"]],
     "viewers": [["masks"], ["compare"]],
 }

@@ -35,7 +35,7 @@ from fcnbook.recipe import (
 )
 from fcnbook.types import SegLogits
 
-DATA = DataSpec(name="streets", num_classes=10)
+DATA = DataSpec(name="streets")
 MEAN, STD = np.array(DATA.mean), np.array(DATA.std)
 TOLERANCE = 1e-5
 """Pictures are normalised in float32 (1e-7 a number); one window shifted by a pixel moves logits by 1e-2."""
@@ -202,7 +202,7 @@ def test_pictures_of_other_channels_equal_the_slow_version(inputs, channels, nam
     if inputs == "color_depth":
         image = image + rng.random((33, 47, 4), dtype=np.float32)
     mean, std = tuple(rng.uniform(80, 130, channels)), tuple(rng.uniform(50, 60, channels))
-    data = DataSpec(name="nyud", num_classes=40, inputs=inputs, mean=mean, std=std)
+    data = DataSpec(name="nyud", inputs=inputs, mean=mean, std=std)
     model, spec = TinyNet(in_channels=channels), PROTOCOLS[name]
     result = segment(model, image, spec, data, align_corners=False)
     slow = slow_segment(model, image, spec, False, np.array(mean), np.array(std))
@@ -211,7 +211,7 @@ def test_pictures_of_other_channels_equal_the_slow_version(inputs, channels, nam
 
 def test_what_is_no_picture_of_the_channels():
     mean = (116.0, 97.0, 92.0, 7.8)
-    data = DataSpec(name="nyud", num_classes=40, inputs="color_depth", mean=mean, std=(1.0,) * 4)
+    data = DataSpec(name="nyud", inputs="color_depth", mean=mean, std=(1.0,) * 4)
     model = TinyNet(in_channels=4)
     for image, error, sentence in [
         (np.zeros((8, 8, 3), np.float32), ValueError, r"shape \(height, width, 4\), got \(8, 8, 3\)"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from fcnbook.labels import LABELS, UNSCORED
+from fcnbook.datasets.table import DATASETS
 from fcnbook.metrics import compute_scores, confusion_matrix
 
 INTEGER_TYPES = [torch.uint8, torch.int16, torch.int32, torch.int64]
@@ -139,7 +139,7 @@ def test_a_class_that_the_protocol_leaves_out_costs_nothing_when_it_is_predicted
 
 
 def test_sift_flow_leaves_out_what_its_test_split_does_not_hold():
-    names = [LABELS["siftflow"].classes[k] for k in UNSCORED["siftflow", "test"]]
+    names = [DATASETS["siftflow"].labels.classes[k] for k in DATASETS["siftflow"].unscored["test"]]
     assert names == ["cow", "desert", "moon"]
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fcnbook.labels import LABELS
+from fcnbook.datasets.table import DATASETS
+from fcnbook.files import InputError
 from fcnbook.recipe import (
     SCALES,
     AugmentSpec,
@@ -13,6 +14,7 @@ from fcnbook.recipe import (
     ResNetSpec,
     ScheduleSpec,
     fitted_size,
+    numbers_of,
     recipe_from_dict,
     recipe_hash,
     recipe_name,
@@ -20,7 +22,8 @@ from fcnbook.recipe import (
 )
 from fcnbook.recipes import RECIPES, find_recipe, notebook_scale, scaled, with_num_steps
 
-EXPECTED = Path(__file__).parent / "recipes" / "expected"
+EXPECTED = Path(__file__).parent / "recipes" / "expected.txt"
+"""Every recipe with every number in force: its name, then one line per part. An empty line ends it."""
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -28,19 +31,64 @@ def test_the_key_is_what_the_recipe_renders_to(name):
     assert recipe_name(RECIPES[name]) == name
 
 
+def expanded(fields, part="recipe"):
+    """The lines of a recipe, or of a part of it: its own fields first, then the parts inside it."""
+    own = [f"{key}={json.dumps(value)}" for key, value in fields.items() if not isinstance(value, dict)]
+    lines = [f"  {part:<22} " + "  ".join(own)]
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            lines += expanded(value, key if part == "recipe" else f"{part}.{key}")
+    return lines
+
+
+def expected_copies():
+    blocks = EXPECTED.read_text().strip("\n").split("\n\n")
+    return [(lines[0], lines[1:]) for lines in map(str.splitlines, blocks)]
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_expanded_copy(name):
     """A changed shared constant shows as a diff in every recipe it touches; `write_expected` below renews them."""
-    assert json.loads((EXPECTED / f"{name}.json").read_text()) == recipe_to_dict(RECIPES[name])
+    assert dict(expected_copies()).get(name) == expanded(numbers_of(RECIPES[name]))
 
 
-def test_no_expanded_copy_is_left_over():
-    assert {path.stem for path in EXPECTED.glob("*.json")} == set(RECIPES)
+def test_every_recipe_has_one_expanded_copy_in_the_order_of_the_table():
+    assert [name for name, _ in expected_copies()] == list(RECIPES)
+
+
+def test_an_expanded_copy_holds_every_number():
+    """A changed number of any part changes one line, and no other."""
+    recipe = RECIPES["fcn_r18-d8_360x480_10k_camvid"]
+    changed = 0
+    for part, fields in numbers_of(recipe).items():
+        for field in fields if isinstance(fields, dict) else [None]:
+            other = numbers_of(recipe)
+            if field is None:
+                other[part] = "changed"
+            elif isinstance(fields[field], dict):
+                other[part][field]["kind"] = "changed"
+            else:
+                other[part][field] = "changed"
+            pairs = zip(expanded(other), expanded(numbers_of(recipe)), strict=True)
+            assert sum(line != before for line, before in pairs) == 1, (part, field)
+            changed += 1
+    assert changed > 50
 
 
 def write_expected():
-    for name, recipe in RECIPES.items():
-        (EXPECTED / f"{name}.json").write_text(json.dumps(recipe_to_dict(recipe), indent=1) + "\n")
+    blocks = ["\n".join([name, *expanded(numbers_of(recipe))]) + "\n" for name, recipe in RECIPES.items()]
+    EXPECTED.write_text("\n".join(blocks))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_changed_by_hand_or_on_other_data_still_has_a_name(name):
+    recipe = RECIPES[name]
+    changed = dataclasses.replace(
+        recipe, optim=dataclasses.replace(recipe.optim, lr=0.5), overrides=("optim.lr=0.5",)
+    )
+    assert changed.name == name
+    own = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, name="own"))
+    assert own.name == name.replace(f"_{recipe.data.name}", "_own") != name
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -66,7 +114,7 @@ def test_a_field_of_another_version_is_named():
 
 def test_num_classes_are_those_of_the_labels():
     for recipe in RECIPES.values():
-        assert recipe.data.num_classes == LABELS[recipe.data.name].num_classes
+        assert recipe.data.labels == DATASETS[recipe.data.name].labels
 
 
 def test_tiny_keeps_the_idea_and_shrinks_the_rest():
@@ -121,7 +169,7 @@ def test_with_num_steps_stretches_the_warm_up_too():
 
 
 def test_unknown_recipe_names_the_nearest():
-    with pytest.raises(KeyError, match="fcn_r18-d8_360x480_10k_camvid"):
+    with pytest.raises(InputError, match="fcn_r18-d8_360x480_10k_camvid"):
         find_recipe("fcn_r18_d8_360x480_10k_camvid")
 
 

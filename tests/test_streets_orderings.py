@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from fcnbook.build import build_dataset, build_segmenter
-from fcnbook.evaluation import evaluate
-from fcnbook.metrics import compute_scores
+from fcnbook.evaluation import score
 from fcnbook.recipes import RECIPES, scaled
 from fcnbook.runs.folder import RunDir
 from fcnbook.runs.trainer import run
@@ -29,7 +28,7 @@ def scores_on_fresh_scenes(network, seed, folder):
     run(recipe, out, seed=seed)
     model = build_segmenter(recipe)
     load_weights(model, RunDir(out).latest_checkpoint())
-    scores = compute_scores(evaluate(model, build_dataset(recipe, "test"), recipe))
+    scores = score(model, build_dataset(recipe, "test"), recipe)
     named = dict(zip(RunDir(out).result()["classes"], scores.iou_per_class, strict=True))
     return {"miou": scores.miou, **{name: named[name] for name in ("pole", "sign", "plaza")}}
 

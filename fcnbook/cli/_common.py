@@ -1,19 +1,12 @@
-"""What the commands share: types of arguments, tables, and finding models by what was typed."""
+"""What the commands share: types of arguments, and tables."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fcnbook.files import InputError
 from fcnbook.recipe import MOST_STEPS, Size
-from fcnbook.runs.folder import RunDir
 from fcnbook.runs.limits import MOST_SEED
-
-if TYPE_CHECKING:
-    from fcnbook.models.segmenter import Segmenter
 
 # Types of arguments
 
@@ -81,27 +74,3 @@ def by_size(size: Size) -> str:
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-
-
-# Models
-
-
-def load_model(path: Path, device: str | None) -> Segmenter:
-    """The network of a run folder with its newest weights, or with those of a checkpoint inside the folder."""
-    if not path.exists():
-        raise InputError(f"{path}: there is no such run folder or checkpoint.")
-    folder = next((f for f in (path, *path.resolve().parents) if RunDir(f).recipe_file.exists()), None)
-    if folder is None:
-        raise InputError(f"{path} is no run folder and lies in none: there is no recipe.json.")
-    run_dir = RunDir(folder)
-    weights = run_dir.scored_weights() if folder == path else path
-    if weights is None:
-        raise InputError(f"{path} holds no checkpoint yet.")
-    from fcnbook.build import build_segmenter, find_device
-    from fcnbook.recipe import recipe_from_dict
-    from fcnbook.weights.checkpoint import load_weights
-
-    place = find_device(device)
-    model = build_segmenter(recipe_from_dict((run_dir.recipe() or {})["recipe"]))
-    load_weights(model, weights)
-    return model.to(place).eval()

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING
 
+from fcnbook.datasets.table import DATASETS, OWN
 from fcnbook.files import InputError
-from fcnbook.recipe import DataName, DataSpec, FCNHeadSpec, Recipe, default_root
+from fcnbook.recipe import DataSpec, FCNHeadSpec, Recipe
 
 if TYPE_CHECKING:
-    from fcnbook.datasets._common import SplitReport
-    from fcnbook.datasets.pascal_context import Route
+    from fcnbook.datasets._common import FolderDataset
+    from fcnbook.datasets.readers import SplitReport
 
-NAMES: tuple[DataName, ...] = tuple(name for name in get_args(DataName) if name != "streets")
-OWN = "own"
-"""Not a published data set: a folder of the user's."""
+NAMES = tuple(name for name, facts in DATASETS.items() if not facts.generated and name != OWN)
+"""Published data sets that lie in files."""
 
 
 def prepare_data(options: argparse.Namespace) -> int:
     """Fetch, unpack, convert and check a data set; safe to run again."""
     name, root = _name_and_root(options)
-    return _print_reports(name, root, _prepare(name, options.source, root, options.route))
+    from fcnbook.datasets.readers import PrepareOptions, reader_of
+
+    prepare = reader_of(name).prepare
+    assert prepare is not None, "NAMES holds only data sets that can be prepared"
+    ask = _ask_for_account if sys.stdin.isatty() else None
+    return _print_reports(name, root, prepare(options.source, root, PrepareOptions(options.route, ask)))
 
 
 def check_data(options: argparse.Namespace) -> int:
@@ -36,7 +42,11 @@ def check_data(options: argparse.Namespace) -> int:
             f"--num-classes is for a folder of your own; the classes of {options.name} are fixed."
         )
     name, root = _name_and_root(options)
-    status = _print_reports(name, root, _check(name, root))
+    from fcnbook.datasets.readers import reader_of
+
+    check = reader_of(name).check
+    assert check is not None, "NAMES holds only data sets that can be checked"
+    status = _print_reports(name, root, check(root))
     if options.labels:
         for line in _label_tables(name, root):
             print(line)
@@ -78,22 +88,20 @@ def _check_own_folder(options: argparse.Namespace) -> int:
     if any(report.problems for report in splits):
         return 1
     print(
-        "\nNo recipe trains on a folder of your own yet; chapter 10 will. What there is reads it in Python:\n"
-        "  from fcnbook.datasets.own_folder import OwnFolder\n"
-        f'  dataset = OwnFolder({str(root)!r}, "train", num_classes={num_classes})'
+        "\nReady. Next:\n"
+        f"  fcnbook run fcn_r18-d8_360x480_10k_camvid --data own --data-root {shlex.quote(str(root))} --scale tiny"
     )
     return 0
 
 
 def cache_data(options: argparse.Namespace) -> int:
     """Decode the splits that the recipes on a data set use, so that crops need no decoding."""
-    from fcnbook.build import build_folder_dataset
     from fcnbook.pipeline.cache import cache_folder, write_cache
 
     name, root = _name_and_root(options)
     several = len({recipe.data.inputs for recipe in _recipes_on(name)}) > 1
     for data, split in _splits_of_recipes(name, options.splits):
-        dataset = build_folder_dataset(data, split, root)
+        dataset = _open_files(data, split, root)
         folder = write_cache(
             dataset, cache_folder(root, data, split), say=lambda line: print(line, flush=True)
         )
@@ -104,7 +112,7 @@ def cache_data(options: argparse.Namespace) -> int:
     return 0
 
 
-def _splits_of_recipes(name: DataName, wanted: Sequence[str] | None) -> Iterator[tuple[DataSpec, str]]:
+def _splits_of_recipes(name: str, wanted: Sequence[str] | None) -> Iterator[tuple[DataSpec, str]]:
     """Each split once; pictures with depth are no bytes and cannot be cached."""
     seen = set()
     for recipe in _recipes_on(name):
@@ -116,62 +124,33 @@ def _splits_of_recipes(name: DataName, wanted: Sequence[str] | None) -> Iterator
                 yield data, split
 
 
-def _recipes_on(name: DataName) -> list[Recipe]:
+def _open_files(data: DataSpec, split: str, root: Path) -> FolderDataset:
+    """A split as its own files hold it, whatever cache there is."""
+    from typing import cast
+
+    from fcnbook.datasets.readers import reader_of
+
+    return cast("FolderDataset", reader_of(data.name).open(data, split, root, False))
+
+
+def _recipes_on(name: str) -> list[Recipe]:
     from fcnbook.recipes import RECIPES
 
     return [recipe for recipe in RECIPES.values() if recipe.data.name == name]
 
 
-def _name_and_root(options: argparse.Namespace) -> tuple[DataName, Path]:
+def _name_and_root(options: argparse.Namespace) -> tuple[str, Path]:
     if options.name == OWN:
         raise InputError(
             "A folder of your own needs no preparation; `fcnbook data check own` examines its labels."
         )
-    name = cast(DataName, options.name)
+    name = options.name
     if options.data_root is not None:
         return name, options.data_root
-    root = default_root(name)
+    root = DATASETS[name].root
     if root.name != name:
         print(f"{name} is looked for in {root}, since it reads the files of {root.name}.")
     return name, root
-
-
-def _prepare(name: DataName, source: list[Path] | None, root: Path, route: Route | None) -> list[SplitReport]:
-    match name:
-        case "camvid":
-            from fcnbook.datasets import camvid
-
-            return camvid.prepare(_only_one(source), root)
-        case "cityscapes":
-            from fcnbook.datasets import cityscapes
-
-            return cityscapes.prepare(source, root, _ask_for_account if sys.stdin.isatty() else None)
-        case "ade20k":
-            from fcnbook.datasets import ade20k
-
-            return ade20k.prepare(_only_one(source), root)
-        case "voc12aug" | "voc11":
-            from fcnbook.datasets import voc
-
-            return voc.prepare(source, root)
-        case "pascal_context" | "pascal_context_59":
-            from fcnbook.datasets import pascal_context
-
-            return pascal_context.prepare(source, root, route=route, num_classes=_context_classes(name))
-        case "nyud":
-            from fcnbook.datasets import nyud
-
-            return nyud.prepare(source, root)
-        case "siftflow":
-            from fcnbook.datasets import siftflow
-
-            return siftflow.prepare(source, root)
-        case _:
-            raise InputError(f"{name} is generated; there is nothing to prepare.")
-
-
-def _context_classes(name: DataName) -> int:
-    return 60 if name == "pascal_context" else 59
 
 
 def _ask_for_account() -> tuple[str, str]:
@@ -180,49 +159,7 @@ def _ask_for_account() -> tuple[str, str]:
     return input("User name or email address: "), getpass.getpass("Password (not shown, not stored): ")
 
 
-def _only_one(source: list[Path] | None) -> Path | None:
-    if source is not None and len(source) > 1:
-        raise InputError(
-            f"This data set comes from one archive or folder, got {len(source)}; give one --from."
-        )
-    return source[0] if source else None
-
-
-def _check(name: DataName, root: Path) -> list[SplitReport]:
-    match name:
-        case "camvid":
-            from fcnbook.datasets import camvid
-
-            return camvid.check(root)
-        case "cityscapes":
-            from fcnbook.datasets import cityscapes
-
-            return cityscapes.check(root)
-        case "ade20k":
-            from fcnbook.datasets import ade20k
-
-            return ade20k.check(root)
-        case "voc12aug" | "voc11":
-            from fcnbook.datasets import voc
-
-            return voc.check(root, voc.VOC12AUG if name == "voc12aug" else voc.VOC11)
-        case "pascal_context" | "pascal_context_59":
-            from fcnbook.datasets import pascal_context
-
-            return pascal_context.check(root, num_classes=_context_classes(name))
-        case "nyud":
-            from fcnbook.datasets import nyud
-
-            return nyud.check(root)
-        case "siftflow":
-            from fcnbook.datasets import siftflow
-
-            return siftflow.check(root)
-        case _:
-            raise InputError(f"{name} is generated; there is nothing to check.")
-
-
-def _print_reports(name: DataName, root: Path, reports: Iterable[SplitReport]) -> int:
+def _print_reports(name: str, root: Path, reports: Iterable[SplitReport]) -> int:
     reports = list(reports)
     print(*reports, sep="\n")
     if any(report.problems for report in reports):
@@ -245,26 +182,23 @@ def _print_reports(name: DataName, root: Path, reports: Iterable[SplitReport]) -
         return 1
     print("\nReady. Next:")
     for other in NAMES:
-        if default_root(other) == default_root(name):
+        if DATASETS[other].root == DATASETS[name].root:
             recipes = _recipes_on(other)
             chosen = next((r for r in recipes if isinstance(r.model.head, FCNHeadSpec)), recipes[0])
             print(f"  fcnbook run {chosen.name} --scale tiny --data-root {root}")
     return 0
 
 
-def _label_tables(name: DataName, root: Path) -> Iterator[str]:
+def _label_tables(name: str, root: Path) -> Iterator[str]:
     """What the label doctor finds in the splits that the recipes use, one report an encoding."""
-    from fcnbook.build import build_folder_dataset
     from fcnbook.datasets.label_doctor import examine_labels
-    from fcnbook.labels import LABELS
 
     for data, split in _splits_of_recipes(name, None):
         if data.inputs != "color":
             continue
-        dataset = build_folder_dataset(data, split, root)
+        dataset = _open_files(data, split, root)
         codes = {dataset.code_of(pair).values: dataset.code_of(pair) for pair in dataset.pairs}
         for values, code in codes.items():
             pairs = [pair for pair in dataset.pairs if dataset.code_of(pair).values == values]
-            classes = LABELS[data.name].classes
-            report = examine_labels(pairs, data.num_classes, table=code.table, classes=classes)
+            report = examine_labels(pairs, data.num_classes, table=code.table, classes=data.classes)
             yield f"\n{split}, {values} in the files\n{report}"

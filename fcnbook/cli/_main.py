@@ -14,7 +14,7 @@ from fcnbook.cli._common import count, positive, seconds, seed, seeds, size, ste
 from fcnbook.cli._compare import compare_runs
 from fcnbook.cli._data import NAMES, OWN, cache_data, check_data, prepare_data
 from fcnbook.cli._models import export_model, predict_images
-from fcnbook.cli._recipes import SEEDS, list_recipes, show_cost
+from fcnbook.cli._recipes import TABLES, list_recipes, show_cost
 from fcnbook.cli._runs import run_book, run_recipe, watch_run
 from fcnbook.files import InputError
 from fcnbook.recipe import SCALES
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     command = add("list", list_recipes, "show the recipes")
-    command.add_argument("--seed", choices=SEEDS, help="only recipes of this published table")
+    command.add_argument("--table", choices=TABLES, help="only recipes of this published table")
     command.add_argument("--dataset", help='only recipes on this data set, such as "camvid"')
     command.add_argument("--method", help='only this one, such as "fcn" or "fcn8s"')
     command.add_argument("--backbone", help='only this one, such as "r50-d8", or "r50" for all of that depth')
@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     command = add("predict", predict_images, "write masks and overlays of pictures")
-    command.add_argument("model", metavar="RUN", type=Path, help="a run folder, or a checkpoint inside one")
+    _add_model_options(command)
     command.add_argument(
         "images", metavar="IMAGE", nargs="+", type=Path, help="pictures, or folders of pictures"
     )
@@ -156,18 +156,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--device", help="a torch device; default: the best there is")
 
     command = add("export", export_model, "write a network as ONNX or torch.export file, and check it")
-    command.add_argument(
-        "model", metavar="RUN_OR_RECIPE", help="a run folder, a checkpoint in one, or a recipe"
-    )
+    _add_model_options(command)
     command.add_argument("--format", choices=("onnx", "torch"), required=True, help="of the file")
     command.add_argument("--out", type=Path, required=True, help="file to write, NAME.onnx or NAME.pt2")
     command.add_argument("--size", type=size, help="HxW of the example picture; default: the recipe's crop")
-    command.add_argument(
-        "--weights", type=Path, help="of a recipe: a .safetensors file or a published .pth file"
-    )
-    command.add_argument(
-        "--ignore-hash", action="store_true", help="take a file whose checksum is not its name's"
-    )
 
     command = add("verify", verify_row, "score a published checkpoint, and compare with its row")
     _add_row_options(command)
@@ -214,6 +206,22 @@ def _parser() -> argparse.ArgumentParser:
     _add_run_options(command)
     command.add_argument("--notebooks", type=Path, help="folder of other notebooks to execute instead")
     return parser
+
+
+def _add_model_options(command: argparse.ArgumentParser) -> None:
+    """What `fcnbook.hub.load` takes."""
+    command.add_argument(
+        "model", metavar="MODEL", help="a run folder, a checkpoint in one, a row such as 000-01, or a recipe"
+    )
+    command.add_argument(
+        "--weights", type=Path, help="of a row or recipe: a file of weights in place of the published one"
+    )
+    command.add_argument(
+        "--weights-folder", type=Path, default=Path("weights"), help="of downloads (weights)"
+    )
+    command.add_argument(
+        "--ignore-hash", action="store_true", help="take a file whose checksum is not its name's"
+    )
 
 
 def _add_row_options(command: argparse.ArgumentParser) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fcnbook.cli._common import load_model
 from fcnbook.files import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def predict_images(options: argparse.Namespace) -> int:
     from fcnbook.files import write_atomic
     from fcnbook.inference import predict
 
-    model = load_model(options.model, options.device)
+    model = _load(options, options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     for image, name in zip(images, names, strict=True):
         prediction = predict(model, image)
@@ -77,7 +77,7 @@ def _largest_shares(mask: Any, classes: Sequence[str], count: int = 3) -> str:
 
 def export_model(options: argparse.Namespace) -> int:
     """Write a network as a file for other software; print how far the two agree."""
-    model = _model_to_export(options)
+    model = _load(options, "cpu")
     from fcnbook.weights.export import export
 
     done = export(model, options.out, options.format, options.size)
@@ -99,39 +99,22 @@ def export_model(options: argparse.Namespace) -> int:
     return 0
 
 
-def _model_to_export(options: argparse.Namespace) -> Segmenter:
-    """The network of a run, or that of a recipe with the weights of a file, or random ones."""
-    from fcnbook.published import ALIASES, PUBLISHED
-    from fcnbook.recipes import RECIPES, find_network
+# Both
 
-    if options.model not in RECIPES | ALIASES | PUBLISHED:
-        if options.weights is not None:
-            raise InputError(
-                f"{options.model} is no recipe, and a run has weights of its own: leave out --weights."
-            )
-        if not Path(options.model).exists():
-            raise InputError(
-                f"{options.model} is neither a run folder nor a recipe. `fcnbook list` shows the recipes."
-            )
-        return load_model(Path(options.model), "cpu")
-    from fcnbook.build import build_segmenter
 
-    model = build_segmenter(find_network(options.model)[1])
-    if options.weights is None:
-        print("The weights are random; --weights FILE takes those of a file.", file=sys.stderr)
-    elif options.weights.suffix == ".safetensors":
-        from fcnbook.weights.checkpoint import load_weights
+def _load(options: argparse.Namespace, device: str | None) -> Segmenter:
+    """The network that was asked for; what is to be known about its file goes to standard error."""
+    from fcnbook.hub import load
 
-        load_weights(model, options.weights)
-    else:
-        from fcnbook.weights.load import load_published
-
-        report = load_published(model, options.weights, ignore_hash=options.ignore_hash)
-        print(report, file=sys.stderr)
-        empty = {name for name, _ in model.named_parameters()} - set(report.loaded)
-        if empty:
-            raise InputError(
-                f"{options.weights} fills a part of the network only; {len(empty)} of its parameters would stay "
-                "random. Give the weights of a trained network."
-            )
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model = load(
+            options.model,
+            weights=options.weights,
+            device=device,
+            weights_folder=options.weights_folder,
+            ignore_hash=options.ignore_hash,
+        )
+    for warning in said:
+        print(f"warning: {warning.message}", file=sys.stderr)
     return model

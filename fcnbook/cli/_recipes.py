@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # list
 
-SEEDS = ("000", "001", "002", "003", "004")
+TABLES = ("000", "001", "002", "003", "004")
 
 
 def list_recipes(options: argparse.Namespace) -> int:
@@ -51,7 +51,7 @@ def _is_wanted(recipe: Recipe, options: argparse.Namespace) -> bool:
         _lower(options.method) in (None, method_name(recipe.model))
         and _lower(options.dataset) in (None, recipe.data.name)
         and _lower(options.backbone) in (None, backbone, backbone.partition("-")[0])
-        and options.seed in (None, *(row.seed for row in rows_of(recipe.name)))
+        and options.table in (None, *(row.table for row in rows_of(recipe.name)))
     )
 
 
@@ -82,7 +82,7 @@ def _check_filters(options: argparse.Namespace) -> None:
 
 def _filters(options: argparse.Namespace) -> str:
     """The filters as they are typed."""
-    given = {name: getattr(options, name) for name in ("seed", "method", "dataset", "backbone")}
+    given = {name: getattr(options, name) for name in ("table", "method", "dataset", "backbone")}
     return " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
 
 
@@ -130,7 +130,8 @@ def _list_rows(options: argparse.Namespace, recipes: Mapping[str, Recipe]) -> in
         row
         for row in PUBLISHED.values()
         # A profiling row names a network only, so no filter but that of the table applies to it.
-        if options.seed in (None, row.seed) and (row.recipe in recipes or (row.recipe is None and everything))
+        if options.table in (None, row.table)
+        and (row.recipe in recipes or (row.recipe is None and everything))
     ]
     if not rows:
         words = _filters(options)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcnbook.cli._common import aligned
+from fcnbook.datasets.table import DATASETS
 from fcnbook.files import InputError
-from fcnbook.recipe import Execution, Recipe, Scale, default_root
+from fcnbook.recipe import Execution, Recipe, Scale
 from fcnbook.runs.folder import RunDir, run_folder
 from fcnbook.runs.limits import check_execution
 
@@ -125,8 +126,9 @@ def _check_inputs(options: argparse.Namespace, recipe: Recipe) -> None:
     for path in options.init or ():
         if not Path(path).exists():
             raise InputError(f"{path}: there is no such file or run folder to start from.")
-    root = default_root(recipe.data.name)
-    if options.data_root is None and recipe.data.name != "streets" and not root.is_dir():
+    facts = DATASETS[recipe.data.name]
+    root = facts.root
+    if options.data_root is None and not facts.generated and not root.is_dir():
         raise InputError(
             f"There is no folder {root}. `fcnbook data prepare {recipe.data.name}` makes it; or give the folder of the "
             "data set with --data-root."

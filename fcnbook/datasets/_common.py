@@ -20,26 +20,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from fcnbook.datasets.table import PublishedSplit
 from fcnbook.download import unpack
 from fcnbook.files import InputError, read_image, read_labels, write_atomic, write_error
-from fcnbook.labels import CLASSES_ENTRY, IGNORE_INDEX, class_facts
-from fcnbook.types import Sample
+from fcnbook.labels import IGNORE_INDEX
+from fcnbook.recipe import DataSpec
+from fcnbook.types import Sample, SegmentationDataset
 
 PathLike = str | os.PathLike[str]
 PICTURES = (".png", ".jpg", ".jpeg")
 
 
 # ------------------------------------------------------------------------------------- what is published
-
-
-class PublishedSplit(NamedTuple):
-    """What a split holds as published."""
-
-    num_samples: int
-    ids_sha256: str | None = None
-    """`ids_sha256` of its names; None where no list could be had."""
-    pixels_per_value: tuple[int, ...] | None = None
-    """Label pixels of class 0, 1, ... and last of void, over the whole split; None where nobody counted."""
 
 
 class LabelCode(NamedTuple):
@@ -88,23 +80,45 @@ def lookup_table(label_map: Mapping[int, int] | Mapping[str, int]) -> np.ndarray
     return table
 
 
-def published_splits(name: str) -> dict[str, PublishedSplit]:
-    """Counts and fingerprints in classes.json, by split."""
-    splits = class_facts(name)["splits"]
-    return {split: PublishedSplit(facts["count"], facts.get("ids_sha256")) for split, facts in splits.items()}
-
-
-def published_pictures(name: str, split: str) -> int | None:
-    """Pictures in a split, as published, of a data set as recipes name it; None where nobody says."""
-    if name not in CLASSES_ENTRY:  # Streets has as many as anybody asks for
-        return None
-    published = published_splits(CLASSES_ENTRY[name]).get(split)
-    return None if published is None else published.num_samples
-
-
 def ids_sha256(ids: Iterable[str]) -> str:
     """Fingerprint of a split: SHA-256 of its sorted ids, each followed by a newline."""
     return hashlib.sha256("".join(f"{name}\n" for name in sorted(ids)).encode()).hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------ reader
+
+
+class PrepareOptions(NamedTuple):
+    """What only some data sets need to be prepared."""
+
+    route: str | None = None
+    """Pascal Context: "json" or "mat", the labels to make the masks from."""
+    ask_for_account: Callable[[], tuple[str, str]] | None = None
+    """Cityscapes: asks for user name and password; None where nobody can answer."""
+
+
+class Reader(NamedTuple):
+    """What the module of a data set can do; its `reader(name)` returns this."""
+
+    open: Callable[[DataSpec, str, Path, bool], SegmentationDataset]
+    """A split: data spec, name of the split, folder of the data set, whether samples need geometric labels."""
+    check: Callable[[Path], list[SplitReport]] | None = None
+    """Every file compared with the published ones; None where nothing is published."""
+    prepare: Callable[[Sequence[Path] | None, Path, PrepareOptions], list[SplitReport]] | None = None
+    """Fetch, unpack, convert and check: archives or folders to take it from, folder of the data set, options."""
+
+
+def only_one(source: Sequence[Path] | None) -> Path | None:
+    """The archive or folder that was given.
+
+    Raises:
+        InputError: several were given.
+    """
+    if source is not None and len(source) > 1:
+        raise InputError(
+            f"This data set comes from one archive or folder, got {len(source)}; give one --from."
+        )
+    return source[0] if source else None
 
 
 # ------------------------------------------------------------------------------------------------- find

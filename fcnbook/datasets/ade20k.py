@@ -20,22 +20,23 @@ from fcnbook.datasets._common import (
     LabelCode,
     Pair,
     PathLike,
+    Reader,
     SplitReport,
     check_split,
     files_by_id,
     locate,
     lookup_table,
+    only_one,
     pair_by_name,
-    published_splits,
     read_pair,
     remove_unpacked,
     require_pictures,
     require_root,
     unpack_parts,
 )
+from fcnbook.datasets.table import class_facts, published_splits
 from fcnbook.download import fetch
 from fcnbook.files import InputError
-from fcnbook.labels import class_facts
 
 TOP = "ADEChallengeData2016"
 URLS = (
@@ -215,3 +216,15 @@ def _archive(source: Path) -> Path:
             f"{EDITION.prepare(source)} checks it."
         )
     raise InputError(_other_edition(source) or f"{source} does not hold {TOP}.zip.")
+
+
+# ----------------------------------------------------------------------------------------------------- reader
+
+
+def reader(name: str) -> Reader:
+    """What `DATASETS["ade20k"]` names."""
+    return Reader(
+        open=lambda data, split, root, geometry: ADE20K(root, split),
+        check=check,
+        prepare=lambda source, root, options: prepare(only_one(source), root),
+    )

@@ -22,11 +22,12 @@ from fcnbook.datasets._common import (
     FolderDataset,
     LabelCode,
     Pair,
-    PublishedSplit,
+    Reader,
     SplitReport,
     check_split,
     files_by_id,
     lookup_table,
+    only_one,
     pair_by_name,
     read_list,
     require_intact,
@@ -34,9 +35,9 @@ from fcnbook.datasets._common import (
 )
 from fcnbook.datasets._common import ids_sha256 as ids_sha256
 from fcnbook.datasets._common import read_pair as _read_pair
+from fcnbook.datasets.table import PublishedSplit, class_facts
 from fcnbook.download import fetch, unpack
 from fcnbook.files import InputError, write_error
-from fcnbook.labels import CAMVID, class_facts
 from fcnbook.types import Sample
 
 _COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
@@ -71,7 +72,7 @@ EDITION = Edition(
     title="CamVid",
     name="camvid",
     holds="train/ and trainannot/",
-    num_classes=CAMVID.num_classes,
+    num_classes=class_facts("camvid")["num_classes"],
     code=LabelCode(lookup_table(class_facts("camvid")["label_map"]), "0 to 10, and 11 for void"),
 )
 
@@ -82,27 +83,17 @@ EDITION = Edition(
 class CamVid(FolderDataset):
     """One split: samples by index, in the order of their names."""
 
-    def __init__(self, root: str | os.PathLike[str], split: str, *, cache: bool = False) -> None:
+    def __init__(self, root: str | os.PathLike[str], split: str) -> None:
         """Find the files; their contents are read when a sample is asked for.
 
         Args:
             root: folder that holds train/, trainannot/ and so on.
             split: "train", "val" or "test".
-            cache: decode all pictures now and keep them, 254 MB for train. Loader processes share the memory.
 
         Raises:
-            InputError: the folder or the split is missing or incomplete; with `cache` also what reading raises.
+            InputError: the folder or the split is missing or incomplete.
         """
         super().__init__(Path(root), split, find_pairs(Path(root), split), EDITION)
-        self._cached = [read_pair(pair) for pair in self.pairs] if cache else None
-
-    def __getitem__(self, index: int) -> Sample:
-        """The sample; labels 0 to 10, void 255.
-
-        Raises:
-            InputError: a file is damaged, or labels do not fit their picture or the classes.
-        """
-        return self._cached[index] if self._cached is not None else read_pair(self.pairs[index])
 
 
 def find_pairs(root: Path, split: str) -> list[Pair]:
@@ -248,3 +239,15 @@ def _copy(camvid: Path, dest: Path) -> None:
         raise write_error(dest, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+# ----------------------------------------------------------------------------------------------------- reader
+
+
+def reader(name: str) -> Reader:
+    """What `DATASETS["camvid"]` names."""
+    return Reader(
+        open=lambda data, split, root, geometry: CamVid(root, split),
+        check=check,
+        prepare=lambda source, root, options: prepare(only_one(source), root),
+    )

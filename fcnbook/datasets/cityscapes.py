@@ -26,22 +26,23 @@ from fcnbook.datasets._common import (
     LabelCode,
     Pair,
     PathLike,
+    Reader,
     SplitReport,
     check_split,
     files_by_id,
     locate,
     lookup_table,
     pair_by_name,
-    published_splits,
     read_pair,
     remove_unpacked,
     require_pictures,
     require_root,
     unpack_parts,
 )
+from fcnbook.datasets.table import class_facts, published_splits
 from fcnbook.download import fetch
 from fcnbook.files import InputError
-from fcnbook.labels import IGNORE_INDEX, class_facts
+from fcnbook.labels import IGNORE_INDEX
 from fcnbook.types import Sample
 
 SITE = "https://www.cityscapes-dataset.com"
@@ -341,3 +342,15 @@ def _find_archives(source: PathLike | Sequence[PathLike] | None, root: Path) -> 
             )
         archives |= found
     return archives
+
+
+# ----------------------------------------------------------------------------------------------------- reader
+
+
+def reader(name: str) -> Reader:
+    """What `DATASETS["cityscapes"]` names."""
+    return Reader(
+        open=lambda data, split, root, geometry: Cityscapes(root, split),
+        check=check,
+        prepare=lambda source, root, options: prepare(source, root, options.ask_for_account),
+    )

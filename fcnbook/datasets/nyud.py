@@ -35,14 +35,13 @@ from fcnbook.datasets._common import (
     FolderDataset,
     LabelCode,
     Pair,
-    PublishedSplit,
+    Reader,
     SplitReport,
     check_split,
     files_by_id,
     locate,
     lookup_table,
     pair_by_name,
-    published_splits,
     read_list,
     read_pair,
     remove_unpacked,
@@ -52,9 +51,10 @@ from fcnbook.datasets._common import (
     write_pngs,
 )
 from fcnbook.datasets._matlab import read_matlab
+from fcnbook.datasets.table import PublishedSplit, class_facts, published_splits
 from fcnbook.download import fetch, unpack
 from fcnbook.files import InputError, read_image, write_error
-from fcnbook.labels import IGNORE_INDEX, class_facts
+from fcnbook.labels import IGNORE_INDEX
 from fcnbook.types import Sample
 
 PathLike = str | os.PathLike[str]
@@ -668,3 +668,15 @@ def _write_original(arrays: Any, file: Path, root: Path) -> None:
 def _index(name: str) -> int:
     """Place in the arrays of the original file, from 0."""
     return int(name.removeprefix("img_")) - 5001
+
+
+# ----------------------------------------------------------------------------------------------------- reader
+
+
+def reader(name: str) -> Reader:
+    """What `DATASETS["nyud"]` names."""
+    return Reader(
+        open=lambda data, split, root, geometry: NYUD(root, split, data.inputs),
+        check=check,
+        prepare=lambda source, root, options: prepare(source, root),
+    )

@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 import numpy as np
+from PIL import Image
 
 from fcnbook.datasets._common import (
     Edition,
     FolderDataset,
     LabelCode,
     Pair,
+    Reader,
     SplitReport,
     at_most,
     lookup_table,
@@ -22,8 +26,11 @@ from fcnbook.datasets._common import (
     require_equal_size,
 )
 from fcnbook.datasets._own import SPLIT_NAMES, find_files, read_classes, require_class_count
+from fcnbook.datasets.table import DATASETS, OWN, Dataset, PublishedSplit
+from fcnbook.draw import COLOUR_BLIND_SAFE
 from fcnbook.files import InputError, read_image, read_labels
-from fcnbook.labels import IGNORE_INDEX
+from fcnbook.labels import IGNORE_INDEX, LabelSet
+from fcnbook.recipe import Size
 from fcnbook.types import Sample
 
 PathLike = str | os.PathLike[str]
@@ -148,3 +155,87 @@ def _check_split(root: PathLike, split: str, num_classes: int | None) -> SplitRe
         return SplitReport(split, 0, [str(error)])
     problems, _ = read_all(dataset.pairs, lambda pair: read_pair(pair, dataset.edition.num_classes), split)
     return SplitReport(split, len(dataset), at_most(problems))
+
+
+# ---------------------------------------------------------------------------------------------- as a data set
+
+
+def describe(root: PathLike, num_classes: int | None = None) -> Dataset:
+    """What is known of the folder, as of any data set: classes, colours, counts, size of its images.
+
+    Classes are those of classes.txt; without it as many as the largest value in a mask says, unless `num_classes` is
+    given. `image_size` is the median height and the median width of the training images.
+
+    Args:
+        root: the folder.
+        num_classes: K, where there is no classes.txt.
+
+    Raises:
+        InputError: the folder or a split is missing, an image has no mask or a mask no image, or a file is damaged.
+    """
+    root = Path(root)
+    pairs = {split: find_pairs(root, split) for split in SPLIT_NAMES}
+    if num_classes is None and read_classes(root) is None:
+        num_classes = _count_classes([pair for of_split in pairs.values() for pair in of_split])
+    classes = _classes(root, num_classes)
+    sizes = [_size_of(pair.image) for pair in pairs["train"]]
+    return Dataset(
+        name=OWN,
+        title=root.name,
+        labels=LabelSet(classes, own_palette(len(classes))),
+        module=DATASETS[OWN].module,
+        root=root,
+        image_size=(round(median(h for h, _ in sizes)), round(median(w for _, w in sizes))),
+        splits={split: PublishedSplit(len(found)) for split, found in pairs.items()},
+    )
+
+
+def _count_classes(pairs: Sequence[Pair]) -> int:
+    """The largest class id in any mask, and one; void does not count."""
+    largest = [0]
+
+    def read(pair: Pair) -> Sample:
+        assert pair.labels is not None
+        labels = read_labels(pair.labels)
+        largest.append(int(labels[labels != IGNORE_INDEX].max(initial=0)))
+        return Sample(labels, labels, pair.labels.name)
+
+    problems, _ = read_all(pairs, read, "masks")
+    if problems:
+        raise InputError("\n  ".join(["The classes cannot be counted:", *at_most(problems)]))
+    return max(largest) + 1
+
+
+def _size_of(image: Path) -> Size:
+    """(height, width) as the image is read, turned upright; only its header is read."""
+    try:
+        with Image.open(image) as opened:
+            turned = opened.getexif().get(_ORIENTATION_TAG, 1) >= 5  # these swap the sides
+            width, height = opened.size
+    except (OSError, SyntaxError, ValueError):
+        height, width = read_image(image).shape[:2]  # says what is wrong
+        return height, width
+    return (width, height) if turned else (height, width)
+
+
+_ORIENTATION_TAG = 0x0112
+
+
+def own_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
+    """Colours for classes of one's own: safe for colour-blind readers up to 24 classes, then VOC's colour map."""
+    if num_classes <= len(COLOUR_BLIND_SAFE):
+        return COLOUR_BLIND_SAFE[:num_classes]
+    return tuple(map(_voc_colour, range(1, num_classes + 1)))
+
+
+def _voc_colour(number: int) -> tuple[int, int, int]:
+    """Colour of an index in PASCAL VOC's map: its bits, three at a time, from the highest of red, green and blue on."""
+    red, green, blue = (
+        sum((number >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)
+    )
+    return red, green, blue
+
+
+def reader(name: str) -> Reader:
+    """What `DATASETS["own"]` names."""
+    return Reader(open=lambda data, split, root, geometry: OwnFolder(root, split, data.num_classes))

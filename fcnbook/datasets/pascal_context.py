@@ -23,7 +23,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -34,14 +34,13 @@ from fcnbook.datasets._common import (
     LabelCode,
     Pair,
     PathLike,
-    PublishedSplit,
+    Reader,
     SplitReport,
     check_split,
     files_by_id,
     is_intact_png,
     locate,
     pair_by_name,
-    published_splits,
     read_pair,
     remove_unpacked,
     require_root,
@@ -50,9 +49,10 @@ from fcnbook.datasets._common import (
 )
 from fcnbook.datasets._devkit import Archive, bring, given_files, ids_in_list
 from fcnbook.datasets._matlab import read_matlab
+from fcnbook.datasets.table import PublishedSplit, class_facts, published_splits
 from fcnbook.download import fetch
 from fcnbook.files import InputError, read_labels, write_atomic
-from fcnbook.labels import IGNORE_INDEX, class_facts
+from fcnbook.labels import IGNORE_INDEX
 from fcnbook.types import Sample
 
 Route = Literal["json", "mat"]
@@ -600,3 +600,27 @@ def _require_known_numbering(folder: Path) -> None:
                     f"{file} calls {raw.strip()} {name}, but in the 459 published ids it is {names[label]}; the .mat "
                     "files beside it are of another numbering and would give wrong masks."
                 )
+
+
+# ----------------------------------------------------------------------------------------------------- reader
+
+
+def reader(name: str) -> Reader:
+    """What `DATASETS["pascal_context"]` and `DATASETS["pascal_context_59"]` name."""
+    num_classes = _NUM_CLASSES if name == "pascal_context" else _NUM_CLASSES - 1
+    return Reader(
+        open=lambda data, split, root, geometry: PascalContext(root, split, num_classes=num_classes),
+        check=lambda root: check(root, num_classes=num_classes),
+        prepare=lambda source, root, options: prepare(
+            source, root, route=_known_route(options.route), num_classes=num_classes
+        ),
+    )
+
+
+def _known_route(route: str | None) -> Route | None:
+    for known in get_args(Route):
+        if route == known:
+            return known  # type: ignore[no-any-return]  # get_args has no types
+    if route is not None:
+        raise InputError(f'The labels of Pascal Context come by "json" or "mat", not by "{route}".')
+    return None

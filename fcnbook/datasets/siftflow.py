@@ -27,6 +27,7 @@ from fcnbook.datasets._common import (
     FolderDataset,
     LabelCode,
     Pair,
+    Reader,
     SplitReport,
     apply_code,
     check_split,
@@ -34,7 +35,6 @@ from fcnbook.datasets._common import (
     locate,
     lookup_table,
     pair_by_name,
-    published_splits,
     read_list,
     remove_unpacked,
     require_equal_size,
@@ -48,9 +48,10 @@ from fcnbook.datasets._common import (
     read_pair as read_colours_and_labels,
 )
 from fcnbook.datasets._matlab import read_matlab
+from fcnbook.datasets.table import DATASETS, class_facts, published_labels, published_splits
 from fcnbook.download import fetch
 from fcnbook.files import InputError, read_labels
-from fcnbook.labels import GEOMETRY, IGNORE_INDEX, LABELS, UNSCORED, class_facts
+from fcnbook.labels import IGNORE_INDEX
 from fcnbook.types import Sample
 
 PathLike = str | os.PathLike[str]
@@ -63,7 +64,9 @@ UNLABELLED = ("highway_bost181", "street_urb506")
 """Pictures without labels, in no split."""
 
 SPLITS = published_splits("sift_flow")
-_CLASSES = LABELS["siftflow"].classes
+_CLASSES = published_labels("sift_flow").classes
+GEOMETRY = published_labels("sift_flow_geometric")
+"""The second set of classes, and those of `Sample.geometry`: sky, horizontal, vertical."""
 
 
 def _identity(num_classes: int) -> LabelCode:
@@ -197,7 +200,8 @@ def _check_split(top: Path, split: str) -> SplitReport:
         return report
     names = ", ".join(_CLASSES[label] for label in absent)
     note = f"Classes without a pixel in this split: {names}. They are left out of the mean"
-    note += ", as published." if split == "test" and set(absent) == set(UNSCORED["siftflow", "test"]) else "."
+    as_published = set(absent) == set(DATASETS["siftflow"].unscored.get(split, ()))
+    note += ", as published." if as_published else "."
     return report._replace(notes=(note,))
 
 
@@ -306,3 +310,15 @@ def _splits(top: Path) -> dict[str, list[str]]:
     test = _ids_in_list(test_list)
     everything = files_by_id(top / "Images" / SCENES)
     return {"trainval": sorted(everything.keys() - set(test) - set(UNLABELLED)), "test": test}
+
+
+# ----------------------------------------------------------------------------------------------------- reader
+
+
+def reader(name: str) -> Reader:
+    """What `DATASETS["siftflow"]` names."""
+    return Reader(
+        open=lambda data, split, root, geometry: SiftFlow(root, split),
+        check=check,
+        prepare=lambda source, root, options: prepare(source, root),
+    )

@@ -21,11 +21,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
-from typing import Literal, NamedTuple, get_args
+from pathlib import Path
+from typing import Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
+from fcnbook.datasets._common import Reader
+from fcnbook.files import InputError
 from fcnbook.labels import IGNORE_INDEX, STREETS
+from fcnbook.recipe import DataSpec
 from fcnbook.types import Sample
 
 Split = Literal["train", "val", "test"]
@@ -676,3 +680,20 @@ class _Scene:
         self._paint_box(x, z, (-0.03 + step, 0.1 + step), (0.0, 0.85 * tall), trousers)
         self._paint_box(x, z, (-0.26, 0.26), (0.75 * tall, 1.45 * tall), coat)
         self._paint_ball(x, 1.6 * tall, z, 0.15, skin, ragged=0.0)
+
+
+def reader(name: str) -> Reader:
+    """What `DATASETS["streets"]` names: scenes are drawn when they are asked for."""
+    return Reader(open=_open)
+
+
+def _open(data: DataSpec, split: str, root: Path, geometry: bool) -> Streets:
+    if data.scene_size is None or data.num_scenes is None:
+        raise InputError("A recipe on Streets needs scene_size and num_scenes in its DataSpec.")
+    return Streets(
+        cast(Split, split),
+        size=data.scene_size,
+        num_scenes=data.num_scenes[0 if split == data.train_split else 1],
+        inputs=data.inputs,
+        geometry=geometry,
+    )

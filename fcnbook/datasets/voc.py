@@ -32,7 +32,7 @@ from fcnbook.datasets._common import (
     LabelCode,
     Pair,
     PathLike,
-    PublishedSplit,
+    Reader,
     SplitReport,
     apply_code,
     check_split,
@@ -41,7 +41,6 @@ from fcnbook.datasets._common import (
     locate,
     lookup_table,
     pair_by_name,
-    published_splits,
     read_pair,
     remove_unpacked,
     require_root,
@@ -50,8 +49,8 @@ from fcnbook.datasets._common import (
 )
 from fcnbook.datasets._devkit import Archive, bring, given_files, ids_in_list
 from fcnbook.datasets._matlab import read_matlab
+from fcnbook.datasets.table import PublishedSplit, class_facts, published_splits
 from fcnbook.files import InputError
-from fcnbook.labels import class_facts
 
 VOC12AUG = ("train", "trainaug", "val")
 VOC11 = ("sbd_train", "seg11valid")
@@ -409,3 +408,16 @@ def sbd_labels(path: Path) -> np.ndarray:
     if raw.ndim != 2 or raw.min() < 0 or raw.max() > 255:
         raise InputError(f"{path}: GTcls.Segmentation is no picture of class ids; fetch SBD again.")
     return apply_code(raw.astype(np.uint8), EDITION.code, path, EDITION)
+
+
+# ----------------------------------------------------------------------------------------------------- reader
+
+
+def reader(name: str) -> Reader:
+    """What `DATASETS["voc12aug"]` and `DATASETS["voc11"]` name: one folder, other splits."""
+    splits = VOC12AUG if name == "voc12aug" else VOC11
+    return Reader(
+        open=lambda data, split, root, geometry: VOC(root, split),
+        check=lambda root: check(root, splits),
+        prepare=lambda source, root, options: prepare(source, root),
+    )

@@ -1,16 +1,14 @@
 """The 74 published rows, and the rules that compare a run with them."""
 
-from fcnbook.published.table import (
-    ALIASES,
-    PUBLISHED,
+from fcnbook.published.table import ALIASES, PUBLISHED, PublishedRow, rows_of
+from fcnbook.published.verdict import (
     Measured,
-    PublishedRow,
     Verdict,
     judge,
     judge_scores,
     row_verdicts,
-    rows_of,
     verdicts,
+    why_no_verdict,
 )
 
 __all__ = [
@@ -24,4 +22,5 @@ __all__ = [
     "row_verdicts",
     "rows_of",
     "verdicts",
+    "why_no_verdict",
 ]

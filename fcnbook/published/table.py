@@ -1,17 +1,15 @@
-"""The 74 published rows and the rules that compare a run with them.
+"""The 74 published rows.
 
-`PUBLISHED` maps "000-01" (seed, row within the seed) to what one line of a published table says, with the recipe that
-trains it and what is doubtful about it. `verdicts` compares the measurements of a run with its row, one `Verdict` a
-column. Scores lie in [0, 1] throughout; only `Verdict.text` speaks percent.
+`PUBLISHED` maps "000-01" (table, row within the table) to what one line of a published table says, with the recipe
+that trains it and what is doubtful about it. Scores lie in [0, 1].
 
-Imports neither torch nor numpy. The figures stand in `table.csv`, exactly as printed in the read-mes of
-mmsegmentation, sssegmentation and pytorch-auto-drive that its `source` column names. Taught in notebook 09.
+All of it stands in `table.csv`, one line per row. Its columns up to `sha256_prefix` are exactly as printed in the
+read-mes of mmsegmentation, sssegmentation and pytorch-auto-drive, which the `source` column names; `recipe` and the
+columns after it are ours. Imports neither torch nor numpy. Taught in notebook 09.
 """
 
 import csv
 import importlib.resources
-import math
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,42 +18,19 @@ from typing import Any, Literal, get_args
 
 Column = Literal["miou", "miou_ms_flip", "miou_avg", "params_m", "flops_g", "fps", "mem_gb"]
 ScoreColumn = Literal["miou", "miou_ms_flip", "miou_avg"]
-Outcome = Literal["PASS", "NOISE", "FAIL", "NO ROW", "SHOWN"]
 Statistic = Literal["mean", "best"]
 
 SCORE_COLUMNS: tuple[ScoreColumn, ...] = get_args(ScoreColumn)
-
-PASS_BELOW = Decimal("1.0")
-"""Percent points of mIoU below the published figure that still pass.
-
-Two identical runs of mmsegmentation were 0.7 apart (its issue 255); the best of three runs of pytorch-auto-drive lay
-0.64 above their mean.
-"""
-NOISE_BELOW = Decimal("2.0")
-"""Percent points below that one run cannot tell from bad luck."""
-
-_LABELS: dict[Column, str] = {
-    "miou": "mIoU",
-    "miou_ms_flip": "mIoU(ms+flip)",
-    "miou_avg": "mIoU(avg)",
-    "params_m": "parameters",
-    "flops_g": "FLOPs",
-    "fps": "fps",
-    "mem_gb": "memory",
-}
-_UNITS: dict[Column, str] = {"params_m": " M", "flops_g": " G", "mem_gb": " GB"}
-_CENT = Decimal("0.01")
-"""All judged figures are printed with two decimals."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedRow:
     """One line of a published table. None and "" stand for a blank cell or "-".
 
-    The first fields are the columns of `table.csv`: figures as printed, except that scores are divided by 100.
+    The fields are the columns of `table.csv`, with `number` counted: figures as printed, but scores divided by 100.
     """
 
-    seed: str
+    table: str
     """Which of the five read-mes: "000" to "004"."""
     number: int
     """Line within the read-me, from 1."""
@@ -93,7 +68,13 @@ class PublishedRow:
     sha256_prefix: str
 
     recipe: str | None
-    """Name of the recipe that trains this row; None for the profiling rows, which name a network only."""
+    """Name of the recipe that trains this row; None for the profiling rows, which name a network only.
+
+    What was trained, not always what is labelled: the note says where the two differ."""
+    alias: str
+    """The recipe's name in mmsegmentation 1.x, "" for the other sources."""
+    hardware: str
+    """The GPU behind `fps` and `mem_gb`, "" where the source names none."""
     revision: str
     """Which state of the source printed the figures. They move: one source's by up to 3 points in a year."""
     protocol: str
@@ -104,7 +85,7 @@ class PublishedRow:
     @property
     def key(self) -> str:
         """The key in `PUBLISHED`."""
-        return _key(self.seed, self.number)
+        return f"{self.table}-{self.number:02d}"
 
     @property
     def is_placeholder(self) -> bool:
@@ -116,432 +97,10 @@ class PublishedRow:
         """How the `miou` column sums up several runs; pytorch-auto-drive prints the best of three."""
         return "best" if self.source == "pytorch-auto-drive" else "mean"
 
-    @property
-    def hardware(self) -> str:
-        """The GPU behind `fps` and `mem_gb`, "" where the source names none."""
-        if self.method == "FCN-D6":
-            return "V100 or TITAN Xp"
-        return {"mmsegmentation": "V100", "pytorch-auto-drive": "RTX 2080 Ti"}.get(self.source, "")
-
     def figure(self, column: Column) -> float | None:
         """The published figure of a column; None where the cell is blank or a placeholder."""
         value: float | None = getattr(self, column)
         return None if self.is_placeholder else value
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
-    """What a run, or several runs that differ in their seed only, measured. Empty and None: not measured."""
-
-    miou: Sequence[float] = ()
-    """One score in [0, 1] a seed, at the row's own protocol."""
-    miou_ms_flip: Sequence[float] = ()
-    parameters: int | None = None
-    flops: int | None = None
-    """Of one picture of the row's `crop`; one multiply-add counts as two."""
-    fps: float | None = None
-    """Inference by the row's own procedure (`fcnbook bench`); the training throughput is another quantity."""
-    memory_gib: float | None = None
-    """Peak of training on one GPU."""
-    hardware: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
-    """One column of a run beside the published one.
-
-    `published`, `measured` and `difference` (measured - published) are in [0, 1] for scores and in the column's own
-    unit else. `difference` is taken between the printed, rounded figures, so that it is what a reader computes.
-    """
-
-    column: Column
-    outcome: Outcome
-    published: float | None
-    measured: float
-    difference: float | None
-    seeds: int
-    statistic: Statistic = "mean"
-    hardware: str = ""
-    published_hardware: str = ""
-
-    def text(self) -> str:
-        """The verdict as a line: "mIoU 73.10 vs 72.25 published, +0.85, PASS (at most 1.0 below), 1 seed"."""
-        parts = [f"{_LABELS[self.column]} {self._figure(self.measured, self.hardware)}"]
-        if self.published is not None:
-            parts[0] += f" vs {self._figure(self.published, self.published_hardware, ' published')}"
-        if self.difference is not None and self.outcome != "SHOWN":
-            parts.append(f"{_printed(self.column, self.difference):+}{_UNITS.get(self.column, '')}")
-        parts.append(f"{self.outcome} ({self._reason()})")
-        if self.column in SCORE_COLUMNS:
-            parts.append("1 seed" if self.seeds == 1 else f"{self.statistic} of {self.seeds} seeds")
-        return ", ".join(parts)
-
-    def _figure(self, value: float, hardware: str, remark: str = "") -> str:
-        number = f"{_printed(self.column, value)}{_UNITS.get(self.column, '')}"
-        return f"{number}{remark}" + (f" on {hardware}" if hardware else "")
-
-    def _reason(self) -> str:
-        if self.outcome == "NO ROW":
-            return "no published figure to compare with"
-        if self.outcome == "SHOWN":
-            return "depends on the hardware, not judged"
-        if self.column not in SCORE_COLUMNS:
-            return ("" if self.outcome == "PASS" else "not ") + "equal in the printed digits"
-        if math.isnan(self.measured):
-            return "the score is not a number"
-        reasons = {"PASS": f"at most {PASS_BELOW} below", "NOISE": f"at most {NOISE_BELOW} below"}
-        return reasons.get(self.outcome, f"more than {NOISE_BELOW} below")
-
-
-def judge(
-    column: Column,
-    published: float | None,
-    measured: Sequence[float],
-    *,
-    statistic: Statistic = "mean",
-    hardware: str = "",
-    published_hardware: str = "",
-) -> Verdict:
-    """The verdict on one column.
-
-    Scores: PASS at most 1.0 percent points below the published figure (above is always PASS), NOISE at most 2.0
-    below, else FAIL. Both are rounded to two decimals of a percent first, as tables print them, and compared as
-    decimals: 71.25 against 72.25 is exactly 1.0 below. Parameters and FLOPs: PASS when the printed digits are equal.
-    Speed and memory: SHOWN, for they are the hardware's as much as the network's. NO ROW without a published figure.
-
-    Args:
-        column: what was measured.
-        published: the figure of the table; scores in [0, 1]; None for a blank cell.
-        measured: one value a seed, in the same unit; a score may be nan, which fails.
-        statistic: how several seeds become one value.
-        hardware: what `measured` ran on.
-        published_hardware: what `published` ran on.
-
-    Raises:
-        ValueError: `measured` is empty, or a score is given in percent.
-    """
-    if not measured:
-        raise ValueError(
-            f"There is nothing to judge: no {_LABELS[column]} was measured. Evaluate the run first."
-        )
-    if column in SCORE_COLUMNS:
-        _check_scores(column, [*measured, *([] if published is None else [published])])
-    value = _summarise(measured, statistic)
-    difference = None
-    if published is not None and not math.isnan(value):
-        difference = _printed(column, value) - _printed(column, published)
-    return Verdict(
-        column=column,
-        outcome="NO ROW" if published is None else _outcome(column, difference),
-        published=published,
-        measured=value,
-        difference=None if difference is None else float(difference / _scale(column)),
-        seeds=len(measured),
-        statistic=statistic,
-        hardware=hardware,
-        published_hardware=published_hardware,
-    )
-
-
-def _check_scores(column: Column, scores: Sequence[float]) -> None:
-    wrong = [score for score in scores if not (math.isnan(score) or 0 <= score <= 1)]
-    if wrong:
-        raise ValueError(f"{_LABELS[column]} lies in [0, 1], got {wrong[0]}. Divide percent by 100.")
-
-
-def _summarise(measured: Sequence[float], statistic: Statistic) -> float:
-    if any(math.isnan(value) for value in measured):
-        return math.nan
-    return float(max(measured)) if statistic == "best" else statistics.fmean(measured)
-
-
-def _scale(column: Column) -> int:
-    return 100 if column in SCORE_COLUMNS else 1
-
-
-def _printed(column: Column, value: float) -> Decimal:
-    """The figure as a table prints it: percent for scores, two decimals."""
-    # str gives the shortest decimal that means this float: 0.7225, not 0.72250000000000003.
-    return (Decimal(str(float(value))) * _scale(column)).quantize(_CENT)
-
-
-def _outcome(column: Column, difference: Decimal | None) -> Outcome:
-    """The verdict where a figure is published; `difference` in the printed unit."""
-    if column in ("fps", "mem_gb"):
-        return "SHOWN"
-    if difference is None:  # the measured value is not a number
-        return "FAIL"
-    if column not in SCORE_COLUMNS:
-        return "PASS" if difference == 0 else "FAIL"
-    if difference >= -PASS_BELOW:
-        return "PASS"
-    return "NOISE" if difference >= -NOISE_BELOW else "FAIL"
-
-
-def row_verdicts(row: PublishedRow | None, measured: Measured) -> list[Verdict]:
-    """One verdict a measured column of a row, scores first.
-
-    A measured score always gets a verdict, NO ROW at worst; the other columns only where a figure is published.
-    `miou_avg` is judged by the mean of the seeds, `miou` of pytorch-auto-drive by the best.
-    """
-    found = []
-    for column, values in _measured_columns(measured).items():
-        published = None if row is None else row.figure(column)
-        if not values or (published is None and column not in ("miou", "miou_ms_flip")):
-            continue
-        on_hardware = column in ("fps", "mem_gb")
-        verdict = judge(
-            column,
-            published,
-            values,
-            statistic=row.statistic if row is not None and column == "miou" else "mean",
-            hardware=measured.hardware if on_hardware else "",
-            published_hardware=row.hardware if on_hardware and row is not None else "",
-        )
-        found.append(verdict)
-    return found
-
-
-def _measured_columns(measured: Measured) -> dict[Column, Sequence[float]]:
-    def one(value: float | None, unit: float = 1.0) -> Sequence[float]:
-        return () if value is None else (value / unit,)
-
-    return {
-        "miou": measured.miou,
-        "miou_ms_flip": measured.miou_ms_flip,
-        "miou_avg": measured.miou,
-        "params_m": one(measured.parameters, 1e6),
-        "flops_g": one(measured.flops, 1e9),
-        "fps": one(measured.fps),
-        "mem_gb": one(measured.memory_gib),
-    }
-
-
-def rows_of(recipe_name: str) -> list[PublishedRow]:
-    """The published rows of a recipe, by its own name or its mmsegmentation 1.x alias; empty when there is none."""
-    name = ALIASES.get(recipe_name, recipe_name)
-    return [row for row in PUBLISHED.values() if row.recipe == name]
-
-
-def judge_scores(rows: Sequence[PublishedRow], miou: float, miou_ms_flip: float | None = None) -> str:
-    """The verdict on the scores of one run as a sentence; "NO ROW" where `rows` is empty."""
-    measured = Measured(miou=(miou,), miou_ms_flip=() if miou_ms_flip is None else (miou_ms_flip,))
-    return "; ".join(verdict.text() for row in rows for verdict in row_verdicts(row, measured)) or "NO ROW"
-
-
-def verdicts(recipe_name: str, measured: Measured) -> list[Verdict]:
-    """One verdict a measured column of the recipe's published row; NO ROW for scores of a recipe without one.
-
-    Rows were trained at full scale: the scores of a tiny run say nothing about them and do not belong here.
-    """
-    rows: Sequence[PublishedRow | None] = rows_of(recipe_name) or [None]
-    return [verdict for row in rows for verdict in row_verdicts(row, measured)]
-
-
-# ---- What the tables do not say: names, revisions, protocols, doubts ------------------------------------------------
-
-_DATASETS = {
-    "Cityscapes": "cityscapes",
-    "CityScapes": "cityscapes",
-    "ADE20K": "ade20k",
-    "ADE20k": "ade20k",
-    "Pascal VOC 2012 + Aug": "voc12aug",
-    "PASCAL VOC": "voc12aug",
-    "PASCAL VOC 2012": "voc12aug",
-    "Pascal Context": "pascal_context",
-    "Pascal Context 59": "pascal_context_59",
-}
-"""Section heading -> data set in recipe names."""
-
-_MMSEG_METHODS = {
-    "FCN": "fcn",
-    "FCN (FP16)": "fcn",
-    "FCN-D6": "fcn_d6",
-    "DeepLabV3": "deeplabv3",
-    "PSPNet": "pspnet",
-    "encnet": "encnet",
-}
-
-_JPU_ROWS = {
-    "003-02": ("aspp", "4x2"),
-    "003-03": ("aspp", "4x4"),
-    "003-05": ("psp", "4x2"),
-    "003-06": ("psp", "4x4"),  # labelled 4x2
-    "003-08": ("enc", "4x2"),
-    "003-09": ("enc", "4x4"),
-}
-"""Head and batch of the FastFCN rows as released in mmsegmentation 0.18; the draft's own labels are not reliable."""
-
-_AUTODRIVE_RECIPES = {
-    "002-01": "autodrive_fcn_r101_321x321_30e_voc12aug_amp",
-    "002-02": "autodrive_fcn_r101_321x321_30e_voc12aug",
-    "002-03": "autodrive_fcn_r101_256x512_60e_cityscapes_amp",  # labelled 321x321
-}
-
-_REVISIONS = {
-    "000": "mmsegmentation 0.x, read-me of configs/fcn; scores, memory and weights are the same in 1.2.2",
-    "001": "sssegmentation, read-me of 1 November 2020; its table was reset after a fix of 24 November 2020",
-    "002": "pytorch-auto-drive, read-me; recipe checked against the revision of December 2020",
-    "003": "mmsegmentation, unreleased draft of the read-me of configs/fastfcn; merged later (0.18, pull request 885)",
-    "004": "sssegmentation, figures first published on 23 January 2021 and unchanged today",
-}
-
-_MMSEG_TESTS = {
-    ("cityscapes", (512, 1024)): "native size 1024x2048, whole",
-    ("cityscapes", (769, 769)): "fit to 1025x2049, slide 769x769 stride 513x513",
-    ("ade20k", (512, 512)): "fit to 512x2048, whole",
-    ("voc12aug", (512, 512)): "fit to 512x2048, whole",
-    ("pascal_context", (480, 480)): "fit to 520x520, slide 480x480 stride 320x320",
-    ("pascal_context_59", (480, 480)): "fit to 520x520, slide 480x480 stride 320x320",
-}
-_MMSEG_PROTOCOL = (
-    "{}, scored at label size, one run, presumably its last checkpoint; ms+flip: test size x 0.5 0.75 1 1.25 1.5 1.75, "
-    "each with and without flip"
-)
-_SSSEG_PROTOCOL = "fit to {}, whole, scale 1, no flip, scored at label size, one run"
-_AUTODRIVE_RUNS = "mIoU the best and avg the mean of 3 runs, each its best of a validation every 1,000 steps"
-_AUTODRIVE_PROTOCOLS = {
-    "002-01": f"padded to 505x505 and scored there, padding as void, whole, autocast; {_AUTODRIVE_RUNS}",
-    "002-02": f"padded to 505x505 and scored there, padding as void, whole, fp32; {_AUTODRIVE_RUNS}",
-    "002-03": f"picture and label resized to 512x1024 and scored there, whole, autocast; {_AUTODRIVE_RUNS}",
-}
-_PROFILING_PROTOCOL = (
-    "fps: RTX 2080 Ti, fp32, batch 1, 10 warm-up and 300 timed forwards with the final upsampling, best of 3 trials; "
-    "FLOPs: 2 x multiply-adds without the upsampling; 19 classes"
-)
-
-
-def _key(seed: str, number: int) -> str:
-    return f"{seed}-{number:02d}"
-
-
-def _keys(seed: str, first: int, last: int) -> list[str]:
-    return [_key(seed, number) for number in range(first, last + 1)]
-
-
-_TODAY_001 = "67.80 66.58 70.59 69.39 36.96 36.50 41.22 40.15 75.16 73.94 76.31 75.36".split()
-"""mIoU in percent that sssegmentation prints today for the configurations of seed 001, in row order."""
-
-_NOTES: list[tuple[list[str], str]] = [
-    (["000-06"], "The fps cell is blank, not a dash."),
-    (["000-07"], "Longer training scored lower: 75.45 after 40k iterations (000-02), one run each."),
-    (["000-08"], "Mixed precision with a static loss scale of 512; the fps is half-precision inference."),
-    (["000-08"], "One run scored 1.67 above the fp32 row 000-07. No ms+flip score was published."),
-    (
-        ["000-13", "000-14", "000-16", "000-17"],
-        "Trained half a year after the v1c row of the same schedule, so the two differ by more than the stem.",
-    ),
-    (
-        _keys("000", 18, 29),
-        "The 1.x metadata names TITAN Xp as the hardware, the project's general statement V100.",
-    ),
-    (
-        _keys("000", 26, 29),
-        "The log's address writes r50b_d16 or r101b_d16 where the model's has a hyphen.",
-    ),
-    (["000-36"], "Longer training scored lower: 67.08 after 20k iterations (000-34), one run each."),
-    (["000-37"], "Longer training scored lower: 71.16 after 20k iterations (000-35), one run each."),
-    (["000-38", "000-39"], "Later metadata writes the log's address with - before the time stamp, here _."),
-    (["000-39"], "Longer training scored lower: 44.43 after 40k iterations (000-38), one run each."),
-    (["000-39"], "The 1.x config of this name inherits the 40k schedule; the 0.x one trained 80k."),
-    (
-        _keys("001", 1, 12),
-        "This revision resized every picture to the transposed aspect ratio, in training and in testing: a correct "
-        "pipeline does not reproduce its figures. No weights were published.",
-    ),
-    (_keys("001", 1, 4), "The backbone was trained at a tenth of the learning rate."),
-    (["001-01"], "Stride 8 scored below stride 16 (001-02)."),
-    (_keys("001", 9, 12), "No score was printed."),
-    (_keys("002", 1, 3), "Each run keeps the snapshot that scored best on the evaluation set itself."),
-    (["002-02"], "An older table of the project has 70.90 for the average."),
-    (
-        ["002-03"],
-        "Labelled 321x321, but script, model zoo and code train on 256x512 crops of 512x1024 pictures. Scored at "
-        "half resolution: not comparable with full-resolution rows.",
-    ),
-    (_keys("002", 4, 6), "No data set: random weights; the parameter count 51,948,115 fixes 19 classes."),
-    (["003-01", "003-04", "003-07"], "The memory is copied from the 40k row of the same model."),
-    (
-        ["003-02"],
-        "Placeholder in the draft: 999 GB, 999 fps, mIoU 0 / 0. The release has 5.67 GB, 2.64 fps, 79.12 / 80.58 "
-        "(20210928_053722-5d1a2648).",
-    ),
-    (["003-03"], "The release moves fps 2.64 to the 4x2 row (003-02)."),
-    (
-        ["003-06"],
-        "Labelled 4x2, but its memory and the release say 4x4. It scored below the 4x2 run (003-05).",
-    ),
-    (["003-03"], "The released file of this time stamp has the hash 72220849, the draft's link c2b06737."),
-    (["003-06"], "The released file of this time stamp has the hash 77e87b0a, the draft's link b07c5e32."),
-    (["003-09"], "The released file of this time stamp has the hash e1eb6dbb, the draft's link c2e5d0fd."),
-    (["003-05"], "The draft has no links; released as 20210928_053722-57749bed."),
-    (["003-08"], "The draft has no links; released as 20210928_030036-78da5046."),
-    (["003-03", "003-06", "003-09"], "Rate and iterations are those of 4x2, so it saw twice the epochs."),
-    (list(_JPU_ROWS), "The backbone labelled D32 has dilated stages."),
-    (_keys("004", 1, 6), "The weights are published without a hash."),
-]
-"""Rows and one thing to know about them; a row's note is all of its sentences in this order."""
-
-
-def _note(key: str) -> str:
-    sentences = [text for keys, text in _NOTES if key in keys]
-    if key.startswith("001"):
-        today = _TODAY_001[int(key[-2:]) - 1]
-        sentences.append(f"The project prints mIoU {today} for this configuration today.")
-    return " ".join(sentences)
-
-
-def _steps(schedule: str) -> str:
-    """Length of training as names write it: 80k for "80000 iterations", 60e for "60 epochs"."""
-    length, unit = schedule.split()[:2]
-    return f"{int(length) // 1000}k" if unit == "iterations" else f"{length}e"
-
-
-def _mmseg_names(key: str, cells: Mapping[str, str]) -> tuple[str, str]:
-    """The configuration names of mmsegmentation 0.x and 1.x: same parts, other order."""
-    data, crop, steps = _DATASETS[cells["dataset"]], cells["crop"], _steps(cells["schedule"])
-    if key in _JPU_ROWS:
-        head, batch = _JPU_ROWS[key]
-        method, network = "fastfcn", f"r50-d32_jpu_{head}"
-        old_suffix = "_4x4" if batch == "4x4" else ""
-    else:
-        method, network = _MMSEG_METHODS[cells["method"]], cells["backbone"].lower().replace("r-", "r", 1)
-        batch, old_suffix = cells["batch"], "_fp16" if cells["precision"] == "fp16" else ""
-    old = f"{method}_{network}{old_suffix}_{crop}_{steps}_{data}"
-    amp = "amp-" if cells["precision"] == "fp16" else ""
-    batch_1x, method_1x, data_1x = batch.replace("x", "xb"), method.replace("_", "-"), data.replace("_", "-")
-    return old, f"{method_1x}_{network}_{batch_1x}-{amp}{steps}_{data_1x}-{crop}"
-
-
-def _ssseg_name(cells: Mapping[str, str]) -> str:
-    depth = "r" + cells["backbone"].removeprefix("ResNet").removeprefix("R-")
-    network = f"fpn_{depth}" if cells["neck"] else f"fcn_{depth}-os{cells['output_stride']}"
-    return f"ssseg_{network}_{cells['crop']}_{_steps(cells['schedule'])}_{_DATASETS[cells['dataset']]}"
-
-
-def _recipe(key: str, cells: Mapping[str, str]) -> str | None:
-    match cells["source"]:
-        case "mmsegmentation":
-            return _mmseg_names(key, cells)[0]
-        case "sssegmentation":
-            return _ssseg_name(cells)
-        case _:
-            return _AUTODRIVE_RECIPES.get(key)
-
-
-def _protocol(key: str, cells: Mapping[str, str]) -> str:
-    match cells["source"]:
-        case "mmsegmentation":
-            return _MMSEG_PROTOCOL.format(_MMSEG_TESTS[_DATASETS[cells["dataset"]], _size(cells["crop"])])
-        case "sssegmentation":
-            size = "1024x2048" if _DATASETS[cells["dataset"]] == "cityscapes" else "512x2048"
-            transposed = " (aspect transposed, see note)" if cells["seed"] == "001" else ""
-            return _SSSEG_PROTOCOL.format(size + transposed)
-        case _:
-            return _AUTODRIVE_PROTOCOLS.get(key, _PROFILING_PROTOCOL)
-
-
-# ---- Reading the table ---------------------------------------------------------------------------------------------
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -559,33 +118,44 @@ def _score(percent: str) -> float | None:
 
 
 def _row(number: int, cells: Mapping[str, str]) -> PublishedRow:
-    key = _key(cells["seed"], number)
     fields: dict[str, Any] = dict(cells)  # text columns stay as they are
     fields |= {
         column: _number(cells[column]) for column in ("mem_gb", "fps", "train_hours", "flops_g", "params_m")
     }
     fields |= {column: _score(cells[column]) for column in SCORE_COLUMNS}
     fields |= {"number": number, "output_stride": int(cells["output_stride"]), "crop": _size(cells["crop"])}
-    fields |= {"recipe": _recipe(key, cells), "protocol": _protocol(key, cells)}
-    fields |= {"revision": _REVISIONS[cells["seed"]], "note": _note(key)}
-    return PublishedRow(**fields)
+    return PublishedRow(**fields | {"recipe": cells["recipe"] or None})
 
 
-def _read_table() -> tuple[dict[str, PublishedRow], dict[str, str]]:
-    """All rows by key, and the mmsegmentation 1.x name of each recipe that has one."""
+def _read_table() -> dict[str, PublishedRow]:
+    """All rows by key."""
     text = importlib.resources.files("fcnbook").joinpath("published/table.csv").read_text(encoding="utf-8")
     rows: dict[str, PublishedRow] = {}
-    aliases: dict[str, str] = {}
-    lines_of_seed: Counter[str] = Counter()
+    lines_of_table: Counter[str] = Counter()
     for cells in csv.DictReader(text.splitlines()):
-        lines_of_seed[cells["seed"]] += 1
-        row = _row(lines_of_seed[cells["seed"]], cells)
+        lines_of_table[cells["table"]] += 1
+        row = _row(lines_of_table[cells["table"]], cells)
         rows[row.key] = row
-        if row.source == "mmsegmentation":
-            old, new = _mmseg_names(row.key, cells)
-            aliases[new] = old
-    return rows, aliases
+    return rows
 
 
-PUBLISHED, ALIASES = _read_table()
-"""Rows by key "000-01"; and recipe names by their mmsegmentation 1.x spelling."""
+PUBLISHED = _read_table()
+"""Rows by key "000-01"."""
+ALIASES = {row.alias: row.recipe for row in PUBLISHED.values() if row.alias and row.recipe}
+"""Recipe names by their mmsegmentation 1.x spelling."""
+
+
+def rows_of(
+    recipe_name: str, *, overrides: Sequence[str] = (), data: str | None = None
+) -> list[PublishedRow]:
+    """The published rows of a recipe; empty when there is none.
+
+    Args:
+        recipe_name: its own name or its mmsegmentation 1.x alias.
+        overrides: what was changed by hand. Such a recipe keeps its name, but is no row's any more.
+        data: name of its data set; "own" data is no row's either.
+    """
+    if overrides or data == "own":
+        return []
+    name = ALIASES.get(recipe_name, recipe_name)
+    return [row for row in PUBLISHED.values() if row.recipe == name]

@@ -16,6 +16,7 @@ from fcnbook.recipes import ade20k, camvid, cityscapes, nyud, pascal_context, si
 from fcnbook.recipes._fields import held
 from fcnbook.recipes._file import recipe_of_file, recorded
 from fcnbook.recipes.overrides import override
+from fcnbook.recipes.own import on_own_data
 from fcnbook.recipes.scale import notebook_scale, scaled, with_num_steps
 
 RECIPES: dict[str, Recipe] = {
@@ -34,7 +35,7 @@ def find_recipe(name: str) -> Recipe:
     """The recipe of that name; mmsegmentation's 1.x names are accepted for its 0.x ones.
 
     Raises:
-        KeyError: there is none; the message names the nearest ones.
+        InputError: there is none; the message names the nearest ones.
     """
     name = ALIASES.get(name, name)
     if name in RECIPES:
@@ -42,7 +43,7 @@ def find_recipe(name: str) -> Recipe:
     nearest = [known for known in RECIPES if known.startswith(name)][:3]
     nearest = nearest or difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.3)
     hint = f" Nearest: {', '.join(nearest)}." if nearest else ""
-    raise KeyError(f'There is no recipe "{name}".{hint} `fcnbook list` shows all {len(RECIPES)}.')
+    raise InputError(f'There is no recipe "{name}".{hint} `fcnbook list` shows all {len(RECIPES)}.')
 
 
 PROFILED = "autodrive_fcn_r101_256x512_60e_cityscapes_amp"
@@ -60,10 +61,8 @@ def find_network(name: str) -> tuple[PublishedRow | None, Recipe]:
     row = PUBLISHED.get(name)
     try:
         recipe = find_recipe(name if row is None else row.recipe or PROFILED)
-    except KeyError as error:
-        raise InputError(
-            f"{error.args[0]} Rows are written 000-01; `fcnbook list --rows` shows them."
-        ) from None
+    except InputError as error:
+        raise InputError(f"{error} Rows are written 000-01; `fcnbook list --rows` shows them.") from None
     return row or next(iter(rows_of(recipe.name)), None), recipe
 
 
@@ -142,6 +141,7 @@ __all__ = [
     "find_network",
     "find_recipe",
     "notebook_scale",
+    "on_own_data",
     "override",
     "read_recipe",
     "scaled",

@@ -1,6 +1,6 @@
 """Recipes on ADE20K as in the scene parsing challenge of 2016: 20,210 + 2,000 pictures, 150 classes.
 
-10 published rows: seed 000 (mmsegmentation FCN, rows 30 to 33), seed 001 (sssegmentation FCN, 5 to 8), seed 004
+10 published rows: table 000 (mmsegmentation FCN, rows 30 to 33), table 001 (sssegmentation FCN, 5 to 8), table 004
 (sssegmentation Semantic FPN, 3 and 4). Hardware of mmsegmentation: 4 V100, 4 pictures each.
 
     fcnbook run fcn_r50-d8_512x512_80k_ade20k --data-root data/ade20k
@@ -9,7 +9,7 @@
 from fcnbook.recipe import AugmentSpec, DataSpec, EvalSpec, ModelSpec, Recipe
 from fcnbook.recipes._parts import d8, d16, d32, fcn, fcn_of_ssseg, mmseg, semantic_fpn, ssseg
 
-_DATA = DataSpec(name="ade20k", num_classes=150)
+_DATA = DataSpec(name="ade20k")
 _AUGMENT = AugmentSpec(base_size=(512, 2048), crop_size=(512, 512))
 _WHOLE = EvalSpec(size=(512, 2048))
 

@@ -26,7 +26,7 @@ from fcnbook.recipes._parts import (
     semantic_fpn,
 )
 
-_DATA = DataSpec(name="camvid", num_classes=11)
+_DATA = DataSpec(name="camvid")
 _AUGMENT = AugmentSpec(base_size=(360, 480), crop_size=(360, 480), photometric="brightness")
 
 

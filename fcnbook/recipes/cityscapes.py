@@ -1,8 +1,8 @@
 """Recipes on Cityscapes: 2,975 pictures of 1024x2048 to train on, 500 to validate on, 19 classes.
 
-39 published rows: seed 000 (mmsegmentation FCN, rows 1 to 29), seed 001 (sssegmentation FCN, 9 to 12: no score was
-printed), seed 002 (pytorch-auto-drive, row 3), seed 003 (mmsegmentation FastFCN and its baselines, all nine), seed
-004 (sssegmentation Semantic FPN, 5 and 6). `fcnbook list --seed 000 --dataset cityscapes` shows scores and memory.
+39 published rows: table 000 (mmsegmentation FCN, rows 1 to 29), table 001 (sssegmentation FCN, 9 to 12: no score was
+printed), table 002 (pytorch-auto-drive, row 3), table 003 (mmsegmentation FastFCN and its baselines, all nine), table
+004 (sssegmentation Semantic FPN, 5 and 6). `fcnbook list --table 000 --dataset cityscapes` shows scores and memory.
 
 Hardware: mmsegmentation trained on 4 V100, 2 pictures each ("4x4": 4 each, same rate and steps); pytorch-auto-drive
 on one RTX 2080 Ti. The batch of a recipe is the total.
@@ -30,7 +30,7 @@ from fcnbook.recipes._parts import (
     ssseg,
 )
 
-_DATA = DataSpec(name="cityscapes", num_classes=19)
+_DATA = DataSpec(name="cityscapes")
 _AUGMENT_512 = AugmentSpec(base_size=(1024, 2048), crop_size=(512, 1024))
 _WHOLE = EvalSpec(size=(1024, 2048))
 _AUGMENT_769 = AugmentSpec(base_size=(1025, 2049), crop_size=(769, 769))

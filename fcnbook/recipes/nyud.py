@@ -29,7 +29,6 @@ def _nyud(
 ) -> Recipe:
     data = DataSpec(
         name="nyud",
-        num_classes=40,
         train_split="trainval",
         val_split="test",
         inputs=inputs,

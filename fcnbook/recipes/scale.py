@@ -8,6 +8,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from fcnbook.datasets.table import OWN
 from fcnbook.recipe import (
     SCALES,
     ASPPHeadSpec,
@@ -35,7 +36,7 @@ from fcnbook.recipe import (
     VGGSpec,
 )
 
-_STREETS = DataSpec(name="streets", num_classes=10, scene_size=(96, 192), num_scenes=(1000, 200))
+_STREETS = DataSpec(name="streets", scene_size=(96, 192), num_scenes=(1000, 200))
 _STREETS_SIZE: Size = (96, 192)
 _PHOTO_SIZE: Size = (180, 240)
 """Half of CamVid's size."""
@@ -59,8 +60,8 @@ def scaled(recipe: Recipe, scale: Scale, data_root: str | Path | None = None) ->
         return recipe
     if scale not in ("tiny", "smoke"):
         raise ValueError(f'scale must be "full", "tiny" or "smoke", got "{scale}"')
-    on_streets = data_root is None or recipe.data.name == "streets"
-    size = _STREETS_SIZE if on_streets else _PHOTO_SIZE
+    on_streets = data_root is None or recipe.data.name == _STREETS.name
+    size = _STREETS_SIZE if on_streets else _photo_size(recipe)
     return replace(
         recipe,
         model=_narrow(recipe.model),
@@ -89,6 +90,15 @@ def scaled(recipe: Recipe, scale: Scale, data_root: str | Path | None = None) ->
         scale=scale,
         base=recipe.name,
     )
+
+
+def _photo_size(recipe: Recipe) -> Size:
+    """Size of tiny photographs: half of CamVid's; of own data the same number of pixels in the folder's own shape."""
+    base = recipe.augment.base_size
+    if recipe.data.name != OWN or base is None:
+        return _PHOTO_SIZE
+    factor = (_PHOTO_SIZE[0] * _PHOTO_SIZE[1] / (base[0] * base[1])) ** 0.5
+    return max(4, round(base[0] * factor / 4) * 4), max(4, round(base[1] * factor / 4) * 4)
 
 
 def with_num_steps(recipe: Recipe, num_steps: int) -> Recipe:

@@ -14,7 +14,6 @@ from fcnbook.recipes._parts import fcn_skip, heavy
 
 _DATA = DataSpec(
     name="siftflow",
-    num_classes=33,
     train_split="trainval",
     val_split="test",
     order="with_replacement",

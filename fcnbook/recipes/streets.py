@@ -23,7 +23,7 @@ from fcnbook.recipes._parts import (
     semantic_fpn,
 )
 
-_DATA = DataSpec(name="streets", num_classes=10, scene_size=(192, 384), num_scenes=(4000, 500))
+_DATA = DataSpec(name="streets", scene_size=(192, 384), num_scenes=(4000, 500))
 _AUGMENT = AugmentSpec(
     base_size=(192, 384),
     crop_size=(192, 384),

@@ -1,7 +1,7 @@
 """Recipes on PASCAL VOC: 2012 with the "aug" labels, and 2011 with the splits of the FCN paper. 21 classes.
 
-12 published rows on VOC 2012 (10,582 pictures to train on, 1,449 to validate on): seed 000 (mmsegmentation FCN, rows
-34 to 37), seed 001 (sssegmentation FCN, 1 to 4), seed 002 (pytorch-auto-drive, 1 and 2), seed 004 (sssegmentation
+12 published rows on VOC 2012 (10,582 pictures to train on, 1,449 to validate on): table 000 (mmsegmentation FCN, rows
+34 to 37), table 001 (sssegmentation FCN, 1 to 4), table 002 (pytorch-auto-drive, 1 and 2), table 004 (sssegmentation
 Semantic FPN, 1 and 2).
 
 The paper's networks train on 8,498 pictures of SBD and are scored on the 736 of VOC 2011 that SBD does not train on.
@@ -43,7 +43,7 @@ from fcnbook.recipes._parts import (
     ssseg,
 )
 
-_VOC12 = DataSpec(name="voc12aug", num_classes=21, train_split="trainaug")
+_VOC12 = DataSpec(name="voc12aug", train_split="trainaug")
 _AUGMENT = AugmentSpec(base_size=(512, 2048), crop_size=(512, 512))
 _WHOLE = EvalSpec(size=(512, 2048))
 _PADDED = EvalSpec(pad_to=(505, 505), resizes="once")
@@ -73,7 +73,6 @@ def _autodrive(*, amp: bool) -> Recipe:
 
 _VOC11 = DataSpec(
     name="voc11",
-    num_classes=21,
     train_split="sbd_train",
     val_split="seg11valid",
     order="with_replacement",

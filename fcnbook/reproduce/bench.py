@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from fcnbook.build import build_dataset, build_optimizer, build_segmenter, find_device
 from fcnbook.cost import cost_size, count_cost, pictures_a_gpu
+from fcnbook.datasets.readers import find_dataset
 from fcnbook.files import InputError, write_error, write_json
 from fcnbook.inference import argmax_classes, evaluation_mode, segment_together
 from fcnbook.models.layers import resize
@@ -49,19 +50,6 @@ REPEATS, WARM_UPS, TRIALS = 300, 10, 3
 """pytorch-auto-drive: timed forwards a trial, forwards before them, and trials, of which the fastest counts."""
 TRAINING_STEPS = 3
 """The optimiser makes its state in the first step, so the second is the fullest."""
-
-NATIVE_SIZE: dict[str, Size] = {
-    "cityscapes": (1024, 2048),
-    "ade20k": (512, 683),
-    "voc12aug": (375, 500),
-    "voc11": (375, 500),
-    "pascal_context": (375, 500),
-    "pascal_context_59": (375, 500),
-    "nyud": (425, 560),
-    "siftflow": (256, 256),
-    "camvid": (360, 480),
-}
-"""Of the pictures of a data set; where it varies, the commonest."""
 
 
 class Timing(NamedTuple):
@@ -202,8 +190,9 @@ def find_pictures(
     Without a data root they are noise of the data set's native size: what is in a picture takes no time.
     """
     data = recipe.data
-    if data_root is None and data.name != "streets":
-        size, channels = NATIVE_SIZE[data.name], len(data.mean)
+    facts = find_dataset(data.name)
+    if data_root is None and not facts.generated and facts.image_size is not None:
+        size, channels = facts.image_size, len(data.mean)
         dtype = np.float32 if data.inputs == "color_depth" else np.uint8
         noise = (
             np.random.default_rng(i).integers(0, 256, (*size, channels), np.uint8).astype(dtype)

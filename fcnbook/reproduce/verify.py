@@ -23,10 +23,9 @@ import torch
 
 from fcnbook.build import build_dataset, build_segmenter, find_device
 from fcnbook.cost import Cost, count_cost, read_cost
-from fcnbook.datasets._common import published_pictures
-from fcnbook.evaluation import evaluate, protocol_line, scores_of
+from fcnbook.datasets.table import DATASETS
+from fcnbook.evaluation import protocol_line, score
 from fcnbook.files import InputError, write_error, write_json
-from fcnbook.labels import LABELS
 from fcnbook.metrics import Scores
 from fcnbook.models.segmenter import Segmenter
 from fcnbook.published import Measured, PublishedRow, Verdict, row_verdicts
@@ -42,14 +41,8 @@ from fcnbook.runs.report import (
     software_versions,
 )
 from fcnbook.types import Sample, SegmentationDataset
-from fcnbook.weights.load import (
-    RELEASED_FASTFCN,
-    LoadReport,
-    fetch_row_weights,
-    find_owner,
-    load_published,
-    row_urls,
-)
+from fcnbook.weights.load import LoadReport, load_published
+from fcnbook.weights.sources import RELEASED_FASTFCN, fetch_row_weights, find_owner, row_urls
 
 Say = Callable[[str], None]
 """Takes a line for the reader."""
@@ -327,12 +320,12 @@ class _Verification:
         recipe = dataclasses.replace(self.recipe, evaluation=spec)
         hook = self.model.register_forward_hook(count_forward)
         try:
-            matrix = evaluate(
+            scores = score(
                 self.model, self.dataset, recipe, device=self.device, limit=self.limit, on_sample=show
             )
         finally:
             hook.remove()
-        seconds, scores = time.perf_counter() - started, scores_of(matrix, recipe.data)
+        seconds = time.perf_counter() - started
         self.say(
             f"{title}  mIoU {_percent(scores.miou)} on {count_of_pictures(self.pictures)} after {clock(seconds)}"
         )
@@ -367,7 +360,7 @@ class _Verification:
             data=recipe.data.name,
             split=recipe.data.val_split,
             pictures=self.pictures,
-            pictures_published=published_pictures(recipe.data.name, recipe.data.val_split),
+            pictures_published=_num_published(recipe),
             partial=partial,
             miou=none_if_nan(scores.miou),
             miou_ms_flip=None if ms_flip is None else none_if_nan(ms_flip.miou),
@@ -375,7 +368,7 @@ class _Verification:
             aacc=none_if_nan(scores.aacc),
             fwiou=none_if_nan(scores.fwiou),
             iou_per_class=[none_if_nan(iou) for iou in scores.iou_per_class],
-            classes=list(LABELS[recipe.data.name].classes),
+            classes=list(recipe.data.classes),
             protocol=protocol_line(recipe),
             published_protocol=row.protocol if row else "",
             published_revision=row.revision if row else "",
@@ -399,7 +392,7 @@ class _Verification:
         """Why the scores are not those of the split as published; "" if they are."""
         here, published = (
             len(self.dataset),
-            published_pictures(self.recipe.data.name, self.recipe.data.val_split),
+            _num_published(self.recipe),
         )
         if self.pictures < here:
             was = "was" if self.pictures == 1 else "were"
@@ -423,7 +416,7 @@ class _Verification:
             found.append(
                 f"these are not the published weights of row {row.key}: their SHA-256 is another one"
             )
-        here, published = len(self.dataset), published_pictures(recipe.data.name, recipe.data.val_split)
+        here, published = len(self.dataset), _num_published(recipe)
         if published is not None and here > published:
             found.append(f"the split here has {count_of_pictures(here)}, the published one {published:,}")
         if recipe.evaluation.precision == "fp16" and self.device.type != "cuda":
@@ -436,6 +429,10 @@ def _plain(verdict: Verdict) -> dict[str, Any]:
     return dataclasses.asdict(verdict) | {
         "measured": None if math.isnan(verdict.measured) else verdict.measured
     }
+
+
+def _num_published(recipe: Recipe) -> int | None:
+    return DATASETS[recipe.data.name].num_published(recipe.data.val_split)
 
 
 def _by_reason(dropped: dict[str, str]) -> list[tuple[str, list[str]]]:

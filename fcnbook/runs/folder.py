@@ -215,3 +215,11 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return fields
+
+
+def notebook_runs() -> Path:
+    """`runs` of the checkout, for notebooks.
+
+    JupyterLab starts their kernels in `notebooks/`, papermill where it is started itself.
+    """
+    return Path("../runs" if Path("reproduce.ipynb").exists() else "runs")

@@ -32,11 +32,10 @@ from fcnbook.build import (
     find_device,
 )
 from fcnbook.cost import count_cost
-from fcnbook.datasets._common import published_pictures
+from fcnbook.datasets.table import DATASETS
 from fcnbook.draw import colorize, contact_sheet, grid, png_bytes
-from fcnbook.evaluation import evaluate, protocol_line, scores_of
+from fcnbook.evaluation import protocol_line, score
 from fcnbook.files import InputError, write_atomic, write_json
-from fcnbook.labels import LABELS
 from fcnbook.metrics import Scores
 from fcnbook.published import judge_scores, rows_of
 from fcnbook.recipe import (
@@ -165,7 +164,7 @@ class _Run:
             self.model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(recipe, self.model)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.label_set = LABELS[recipe.data.name]
+        self.label_set = recipe.data.labels
         self.commit = git_commit()
         self.stop_requested = False
 
@@ -347,9 +346,9 @@ class _Run:
             if index < NUM_PREDICTIONS:
                 drawn.append((sample, pred))
 
-        matrix = evaluate(self.model, self.val_set, self.recipe, device=self.device, on_sample=keep)
+        scores = score(self.model, self.val_set, self.recipe, device=self.device, on_sample=keep)
         self._draw_predictions(drawn)
-        return scores_of(matrix, self.recipe.data)
+        return scores
 
     def _validate(self, step: int) -> Scores:
         started = time.perf_counter()
@@ -377,7 +376,7 @@ class _Run:
 
     def _score_ms_flip(self) -> Scores:
         recipe = dataclasses.replace(self.recipe, evaluation=self.recipe.evaluation.with_ms_flip())
-        return scores_of(evaluate(self.model, self.val_set, recipe, device=self.device), recipe.data)
+        return score(self.model, self.val_set, recipe, device=self.device)
 
     def _report(self, scores: Scores, ms_flip: Scores | None) -> RunReport:
         recipe, cost = self.recipe, count_cost(self.recipe)
@@ -427,7 +426,7 @@ class _Run:
             return f"trained for {recipe.schedule.num_steps:,} of {full.num_steps:,} steps"
         splits = {recipe.data.train_split: self.train_set, recipe.data.val_split: self.val_set}
         for split, dataset in splits.items():
-            published = published_pictures(recipe.data.name, split)
+            published = DATASETS[recipe.data.name].num_published(split)
             if published is not None and len(dataset) < published:
                 return f"{len(dataset):,} of the {published:,} pictures of {split} are there"
         return ""

@@ -20,19 +20,9 @@ from fcnbook.build import build_model
 from fcnbook.published import PUBLISHED
 from fcnbook.recipe import FCNHeadSpec, FCNSkipHeadSpec, JPUSpec, ModelSpec, Recipe, ResNetSpec
 from fcnbook.recipes import RECIPES, scaled
-from fcnbook.weights.load import (
-    SSSEG_CORNERS,
-    START_WEIGHTS,
-    V2_PREFIXES,
-    Match,
-    Source,
-    Traits,
-    WeightsFile,
-    find_owner,
-    listed,
-    match_entries,
-    read_weights,
-)
+from fcnbook.weights.load import SSSEG_CORNERS, Match, WeightsFile, match_entries, read_weights
+from fcnbook.weights.names import Source, Traits, listed
+from fcnbook.weights.sources import START_WEIGHTS, V2_PREFIXES, find_owner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

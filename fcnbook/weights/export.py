@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from fcnbook.files import InputError
 from fcnbook.inference import evaluation_mode
-from fcnbook.labels import LABELS
 from fcnbook.models.layers import resize
 from fcnbook.models.segmenter import Segmenter
 from fcnbook.recipe import Recipe, Size
@@ -150,14 +149,13 @@ def _require_packages() -> None:
 
 def _description(recipe: Recipe) -> dict[str, str]:
     data = recipe.data
-    labels = LABELS.get(data.name)
     described = {
         "recipe": recipe.name,
         "images": "(pixel - mean) / std of each channel, RGB first; padding, if any, is 0",
         "mean": data.mean,
         "std": data.std,
         "logits": "argmax over axis 1 is the class",
-        "classes": labels.classes if labels else data.num_classes,
+        "classes": data.classes,
     }
     return {key: text if isinstance(text, str) else json.dumps(text) for key, text in described.items()}
 

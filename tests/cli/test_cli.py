@@ -206,12 +206,12 @@ def test_list_filters_and_json(capsys):
         ),
         ("--method fastfc --dataset ade20k", "There is nothing with --method fastfc. Nearest: fastfcn"),
         ("--backbone R50-d9", "There is nothing with --backbone r50-d9. Nearest: r50-d8"),
-        ("--seed 000 --method fcn8s", "No recipe has all of --seed 000 --method fcn8s; leave one"),
+        ("--table 000 --method fcn8s", "No recipe has all of --table 000 --method fcn8s; leave one"),
         (
             "--rows --dataset camvid",
             "There is no published row with --dataset camvid. `fcnbook list --dataset camvid` shows its recipes",
         ),
-        ("--rows --seed 002 --dataset ade20k", "no published row with --seed 002 --dataset ade20k.\n"),
+        ("--rows --table 002 --dataset ade20k", "no published row with --table 002 --dataset ade20k.\n"),
     ],
 )
 def test_list_says_which_filter_left_nothing(filters, sentence, capsys):
@@ -231,11 +231,11 @@ def test_list_takes_filters_in_any_case(capsys):
 @pytest.mark.parametrize(
     ("filters", "count"),
     [
-        (["--seed", "000"], 41),
-        (["--seed", "001", "--dataset", "ade20k"], 4),
-        (["--seed", "000", "--method", "fcn_d6", "--backbone", "r101-d16"], 4),
-        (["--seed", "000", "--backbone", "r18b"], 2),
-        (["--seed", "003", "--method", "fastfcn"], 6),
+        (["--table", "000"], 41),
+        (["--table", "001", "--dataset", "ade20k"], 4),
+        (["--table", "000", "--method", "fcn_d6", "--backbone", "r101-d16"], 4),
+        (["--table", "000", "--backbone", "r18b"], 2),
+        (["--table", "003", "--method", "fastfcn"], 6),
     ],
 )
 def test_list_filters_by_table_data_set_method_and_backbone(filters, count, capsys):
@@ -244,7 +244,7 @@ def test_list_filters_by_table_data_set_method_and_backbone(filters, count, caps
 
 
 def test_list_shows_size_operations_rows_and_published_scores(capsys):
-    assert main(["list", "--seed", "003", "--method", "pspnet"]) == 0
+    assert main(["list", "--table", "003", "--method", "pspnet"]) == 0
     head, line = capsys.readouterr().out.splitlines()
     assert head.split("  ")[-1] == "ms+flip"
     # Parameters and scores as printed by the source; GFLOPs with both heads.
@@ -274,11 +274,11 @@ def test_list_rows_shows_every_published_row_with_its_note(capsys):
 
 
 def test_list_rows_filters_and_json(capsys):
-    assert main(["list", "--rows", "--seed", "002", "--json"]) == 0
+    assert main(["list", "--rows", "--table", "002", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert list(rows) == [f"002-0{n}" for n in range(1, 7)]
     assert rows["002-04"]["flops_g"] == 216.42 and rows["002-04"]["recipe"] is None
-    assert main(["list", "--rows", "--seed", "002", "--dataset", "voc12aug"]) == 0
+    assert main(["list", "--rows", "--table", "002", "--dataset", "voc12aug"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
     assert [line.split()[0] for line in lines] == ["row", "002-01", "002-02"]
 
@@ -381,7 +381,7 @@ def test_the_bare_command_shows_help_with_examples(capsys):
         ),
         (["watch", "nowhere"], "nowhere is no run folder"),
         (["predict", "nowhere", "a.png"], "a.png: there is no such picture"),
-        (["predict", "nowhere", os.devnull], "nowhere: there is no such run folder or checkpoint"),
+        (["predict", "nowhere", os.devnull], "There is no run folder or file nowhere. There is no recipe"),
         (["predict", "notes", os.devnull], "notes is no run folder and lies in none"),
         (["predict", "empty", os.devnull], "empty holds no checkpoint yet"),
         (["predict", "empty", "notes"], "notes holds no pictures"),
@@ -394,7 +394,7 @@ def test_the_bare_command_shows_help_with_examples(capsys):
         (["bench", "002-04", "--device", "foo"], 'There is no device "foo" here; --device takes cpu'),
         (
             ["export", "nowhere", "--format", "torch", "--out", "a.pt2"],
-            "nowhere is neither a run folder nor a recipe",
+            "There is no run folder or file nowhere.",
         ),
         (
             ["export", "notes", "--format", "torch", "--out", "a.pt2"],
@@ -402,9 +402,12 @@ def test_the_bare_command_shows_help_with_examples(capsys):
         ),
         (
             ["export", "notes", "--format", "torch", "--out", "a.pt2", "--weights", "a.pth"],
-            "a run has weights of its own",
+            "a run or file has weights of its own",
         ),
-        (["export", "nowhere", "--format", "onnx", "--out", "a.pt2"], "nowhere is neither"),
+        (
+            ["export", "nowhere", "--format", "onnx", "--out", "a.pt2"],
+            "There is no run folder or file nowhere.",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
@@ -466,6 +469,7 @@ def test_a_recipe_is_exported_with_published_weights_but_not_with_those_of_a_bac
     assert main([*arguments, whole]) == 2
     assert "take it with --ignore-hash" in capsys.readouterr().err
     assert main([*arguments, whole, "--ignore-hash"]) == 0
+    assert f"warning: {whole}: its SHA-256 begins with " in capsys.readouterr().err
     exported = torch.export.load(out).state_dict
     assert torch.equal(
         exported["segmenter.backbone.layer1.0.conv1.weight"], weights["backbone.layer1.0.conv1.weight"]
@@ -476,5 +480,5 @@ def test_weights_of_another_network_are_not_exported(run_dir, tmp_path, capsys):
     weights = run_dir.latest_checkpoint() / "model.safetensors"  # of the network at smoke scale
     arguments = ["export", NAME, "--format", "torch", "--out", str(tmp_path / "net.pt2")]
     assert main([*arguments, "--weights", str(weights)]) == 2
-    assert f"{weights} does not fit this network" in capsys.readouterr().err
+    assert f"{weights} does not fit {NAME}" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

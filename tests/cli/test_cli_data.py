@@ -160,17 +160,23 @@ def check_own(root, num_classes=2):
     return main(["data", "check", "own", "--data-root", str(root), "--num-classes", str(num_classes)])
 
 
-def test_an_own_folder_in_order_is_said_to_be_so_and_what_can_read_it(own, capsys):
+def test_an_own_folder_in_order_is_said_to_be_so_and_what_to_type_next(own, capsys):
     assert check_own(own) == 0
     out = capsys.readouterr().out
     assert "The labels are in order." in out and "can start" not in out
     assert "train: 3 pictures\n  all pictures and masks are readable" in out
     assert "val: 2 pictures\n  all" in out
-    assert "No recipe trains on a folder of your own yet" in out
-    code = out[out.index("  from fcnbook") :].replace("\n  ", "\n").strip()
-    names = {}
-    exec(code, names)
-    assert len(names["dataset"]) == 3 and names["dataset"].classes == ("class 0", "class 1")
+    command = out[out.index("  fcnbook run") :].split()
+    assert command[1:] == [
+        "run",
+        "fcn_r18-d8_360x480_10k_camvid",
+        "--data",
+        "own",
+        "--data-root",
+        str(own),
+        "--scale",
+        "tiny",
+    ]
 
 
 def test_damaged_pictures_of_an_own_folder_are_named(own, capsys):

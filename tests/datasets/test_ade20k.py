@@ -15,8 +15,9 @@ from fake_trees import SLOW_DISK, gray, kill_after, stripes, tree
 from PIL import Image
 
 from fcnbook.datasets import ade20k
-from fcnbook.datasets._common import PublishedSplit, ids_sha256
+from fcnbook.datasets._common import ids_sha256
 from fcnbook.datasets.ade20k import ADE20K, TOP, check, prepare
+from fcnbook.datasets.table import PublishedSplit
 from fcnbook.files import InputError
 
 REPOSITORY = Path(__file__).parents[2]

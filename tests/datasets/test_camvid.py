@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from fcnbook.datasets import camvid
-from fcnbook.datasets._common import PublishedSplit
 from fcnbook.datasets.camvid import SPLITS, CamVid, check, ids_sha256, prepare
+from fcnbook.datasets.table import PublishedSplit
 from fcnbook.files import InputError
+from fcnbook.pipeline.cache import InMemory
 
 REPOSITORY = Path(__file__).parents[2]
 REAL = Path(os.environ.get("FCNBOOK_DATA", REPOSITORY.parent / "shared" / "data")) / "camvid"
@@ -52,9 +53,10 @@ def change_label(path, row, column, value):
 class TestRead:
     @pytest.mark.parametrize("suffix", [".png", ".jpg"])
     @pytest.mark.parametrize("lists", [False, True])
-    @pytest.mark.parametrize("cache", [False, True])
-    def test_both_layouts(self, tmp_path, suffix, lists, cache):
-        dataset = CamVid(make_camvid(tmp_path, suffix, lists), "train", cache=cache)
+    @pytest.mark.parametrize("in_memory", [False, True])
+    def test_both_layouts(self, tmp_path, suffix, lists, in_memory):
+        dataset = CamVid(make_camvid(tmp_path, suffix, lists), "train")
+        dataset = InMemory(dataset) if in_memory else dataset
         assert len(dataset) == 3
         assert [dataset[i].name for i in range(3)] == [name + suffix for name in NAMES["train"]]
         sample = dataset[0]
@@ -75,7 +77,7 @@ class TestRead:
         assert len(CamVid(root, "train")) == 3
 
     def test_cached_samples_survive_the_loss_of_the_files(self, root):
-        dataset = CamVid(root, "val", cache=True)
+        dataset = InMemory(CamVid(root, "val"))
         shutil.rmtree(root)
         assert dataset[1].image.shape == (9, 12, 3)
 
@@ -149,7 +151,7 @@ class TestBadInput:
         ):
             CamVid(root, "train")[0]
         with pytest.raises(InputError, match="holds the value 12"):  # before the first step of a run
-            CamVid(root, "train", cache=True)
+            InMemory(CamVid(root, "train"))
 
     def test_labels_of_another_size(self, root):
         Image.fromarray(np.zeros((18, 24), np.uint8)).save(root / "trainannot" / "0001TP_006690.png")

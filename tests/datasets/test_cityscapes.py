@@ -15,7 +15,7 @@ import pytest
 from fake_trees import SLOW_DISK, gray, kill_after, picture, tree
 
 from fcnbook.datasets import cityscapes
-from fcnbook.datasets._common import PublishedSplit, ids_sha256
+from fcnbook.datasets._common import ids_sha256
 from fcnbook.datasets.cityscapes import (
     ARCHIVES,
     CITIES,
@@ -26,9 +26,9 @@ from fcnbook.datasets.cityscapes import (
     prepare,
     to_label_ids,
 )
+from fcnbook.datasets.table import DATASETS, PublishedSplit
 from fcnbook.download import fetch
 from fcnbook.files import InputError
-from fcnbook.labels import LABELS
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = {
@@ -100,7 +100,7 @@ class TestRead:
         picture(root / "leftImg8bit/train/aachen" / f"{NAMES['train'][0]}_leftImg8bit.png", 2, 17)
         gray(label_file(root, NAMES["train"][0]), ids)
         labels = Cityscapes(root, "train")[0].labels.ravel().tolist()
-        classes = LABELS["cityscapes"].classes
+        classes = DATASETS["cityscapes"].labels.classes
         assert {classes[label]: k for k, label in enumerate(labels) if label != 255} == LABEL_IDS
         assert labels.count(255) == 15
 
@@ -127,7 +127,7 @@ class TestRead:
         assert (sample.labels == 255).all()
 
     def test_for_the_test_server_classes_become_label_ids(self):
-        classes = LABELS["cityscapes"].classes
+        classes = DATASETS["cityscapes"].labels.classes
         mask = np.array([[*range(19), 255]], np.uint8)
         assert to_label_ids(mask).tolist() == [[LABEL_IDS[name] for name in classes] + [0]]
 

@@ -15,14 +15,12 @@ from fcnbook.datasets._common import (
     FolderDataset,
     LabelCode,
     Pair,
-    PublishedSplit,
     check_split,
     files_by_id,
     ids_sha256,
     locate,
     lookup_table,
     pair_by_name,
-    published_splits,
     read_list,
     read_pair,
     remove_unpacked,
@@ -30,8 +28,8 @@ from fcnbook.datasets._common import (
     write_list,
     write_pngs,
 )
+from fcnbook.datasets.table import PublishedSplit, class_facts, published_splits
 from fcnbook.files import InputError
-from fcnbook.labels import class_facts
 
 EDITION = Edition(
     title="Toy",

@@ -17,8 +17,9 @@ from fcnbook.build import (
     build_train_stream,
 )
 from fcnbook.datasets import _devkit, ade20k, nyud, pascal_context, siftflow, voc
-from fcnbook.datasets._common import PublishedSplit, ids_sha256
-from fcnbook.evaluation import evaluate
+from fcnbook.datasets._common import ids_sha256
+from fcnbook.datasets.table import PublishedSplit
+from fcnbook.evaluation import score
 from fcnbook.recipes import RECIPES
 from fcnbook.training import train
 
@@ -137,10 +138,10 @@ def test_one_step_and_one_score(name, roots):
 
     seen = []
     validation = build_dataset(recipe, recipe.data.val_split, root)
-    matrix = evaluate(
+    scores = score(
         model, validation, recipe, limit=1, on_sample=lambda i, sample, pred: seen.append((sample, pred))
     )
     ((sample, pred),) = seen
     assert pred.shape == sample.labels.shape
     assert pred.max() < recipe.data.num_classes
-    assert matrix.sum().item() == np.count_nonzero(sample.labels != 255) > 0
+    assert scores.confusion.sum().item() == np.count_nonzero(sample.labels != 255) > 0

@@ -11,8 +11,8 @@ from fcnbook.datasets import camvid
 from fcnbook.datasets._common import Pair, lookup_table
 from fcnbook.datasets.label_doctor import examine_labels
 from fcnbook.datasets.own_folder import OwnFolder
+from fcnbook.datasets.table import DATASETS
 from fcnbook.files import InputError
-from fcnbook.labels import CAMVID
 
 NAMES = ["a", "b", "c", "d"]
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -311,6 +311,8 @@ class TestNotes:
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no CamVid at {REAL}")
 def test_real_masks_hold_what_was_counted_for_their_publication():
     dataset = camvid.CamVid(REAL, "val")
-    report = examine_labels(dataset.pairs, 11, table=dataset.edition.code.table, classes=CAMVID.classes)
+    report = examine_labels(
+        dataset.pairs, 11, table=dataset.edition.code.table, classes=DATASETS["camvid"].labels.classes
+    )
     assert report.problems == report.notes == ()
     assert (*report.pixels_per_value[:12],) == camvid.SPLITS["val"].pixels_per_value

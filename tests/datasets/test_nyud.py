@@ -24,11 +24,11 @@ from fake_trees import (
 from PIL import Image
 
 from fcnbook.datasets import nyud
-from fcnbook.datasets._common import PublishedSplit, ids_sha256, published_splits
+from fcnbook.datasets._common import ids_sha256
 from fcnbook.datasets.label_doctor import examine_labels
 from fcnbook.datasets.nyud import NYUD, SPLITS, check, prepare, published_ids, read_depth
+from fcnbook.datasets.table import DATASETS, PublishedSplit, published_splits
 from fcnbook.files import InputError
-from fcnbook.labels import LABELS
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = {
@@ -80,7 +80,7 @@ class TestPackageOfTheAuthors:
         assert sample.name == "img_5004.png"
         assert np.array_equal(sample.labels, stripes([255, 0, 19, 39]))
         assert sample.labels.dtype == np.uint8
-        classes = LABELS["nyud"].classes
+        classes = DATASETS["nyud"].labels.classes
         assert [classes[label] for label in (0, 19, 39)] == ["wall", "floor mat", "otherprop"]
 
     def test_img_5001_is_a_test_picture(self, root):
@@ -136,7 +136,7 @@ class TestPackageOfTheAuthors:
             path = unpacked / "benchmarkData" / "groundTruth" / f"{name}.mat"
             mat(path, groundTruth=cell([structure], (1, 1)))
         prepare(None, unpacked)
-        classes = LABELS["nyud"].classes
+        classes = DATASETS["nyud"].labels.classes
         labels = NYUD(unpacked, "test")[0].labels
         names = [classes[label] for label in labels[0, [8, 15, 22]]]
         assert labels[0, 0] == 255

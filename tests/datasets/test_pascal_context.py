@@ -13,7 +13,7 @@ from fake_trees import gray, kill_at_every_step, lines, mat, no_network, palette
 from PIL import Image
 
 from fcnbook.datasets import _devkit, pascal_context
-from fcnbook.datasets._common import PublishedSplit, ids_sha256
+from fcnbook.datasets._common import ids_sha256
 from fcnbook.datasets.pascal_context import (
     PascalContext,
     PascalContext59,
@@ -22,8 +22,8 @@ from fcnbook.datasets.pascal_context import (
     open_json,
     prepare,
 )
+from fcnbook.datasets.table import PublishedSplit, class_facts
 from fcnbook.files import InputError
-from fcnbook.labels import class_facts
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = {"train": ["2008_000008", "2008_000015"], "val": ["2008_000002", "2008_000003"]}

@@ -21,8 +21,8 @@ from PIL import Image
 
 from fcnbook.datasets import siftflow
 from fcnbook.datasets.siftflow import SCENES, SPLITS, SiftFlow, check, find_pairs, prepare
+from fcnbook.datasets.table import DATASETS
 from fcnbook.files import InputError
-from fcnbook.labels import LABELS
 
 REPOSITORY = Path(__file__).parents[2]
 NAMES = {"trainval": ["coast_art1130", "coast_art294"], "test": ["coast_arnat59", "coast_bea3"]}
@@ -68,7 +68,7 @@ def test_converted_files_are_plain_pngs(root):
 def test_class_9_is_cow_the_ninth_name(root):
     """The .mat counts from 1: its 9 is the ninth of its names."""
     labels = SiftFlow(root, "test")[0].labels
-    assert LABELS["siftflow"].classes[labels[0, 120]] == "cow"
+    assert DATASETS["siftflow"].labels.classes[labels[0, 120]] == "cow"
 
 
 def test_splits_are_those_of_the_lists(root):
@@ -153,7 +153,8 @@ def test_killed_anywhere_and_run_again_the_tree_is_the_same(tmp_path):
     setup = f"""
 import scipy.io, fake_trees
 from fcnbook.datasets import siftflow
-from fcnbook.datasets._common import PublishedSplit, ids_sha256
+from fcnbook.datasets._common import ids_sha256
+from fcnbook.datasets.table import PublishedSplit
 NAMES = {NAMES!r}
 siftflow.SPLITS = {{split: PublishedSplit(2, ids_sha256(ids)) for split, ids in NAMES.items()}}
 SOURCE = Path({str(tmp_path / "source")!r})

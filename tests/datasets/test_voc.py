@@ -24,7 +24,8 @@ from fake_trees import (
 from PIL import Image
 
 from fcnbook.datasets import _devkit, voc
-from fcnbook.datasets._common import PublishedSplit, ids_sha256
+from fcnbook.datasets._common import ids_sha256
+from fcnbook.datasets.table import PublishedSplit
 from fcnbook.datasets.voc import VOC, VOC11, VOC12AUG, check, prepare, sbd_labels
 from fcnbook.files import InputError
 

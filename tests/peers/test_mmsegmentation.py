@@ -37,7 +37,10 @@ def test_recipe_of_a_published_row_is_the_network_of_its_configuration(row, show
 
 
 def test_all_fifty_rows_are_compared(show):
-    assert {seed: sum(row.seed == seed for row in ROWS) for seed in ("000", "003")} == {"000": 41, "003": 9}
+    assert {table: sum(row.table == table for row in ROWS) for table in ("000", "003")} == {
+        "000": 41,
+        "003": 9,
+    }
     show("rows above", len(ROWS))
 
 

@@ -41,7 +41,6 @@ from torch import nn
 from fcnbook.datasets.camvid import CamVid, find_pairs
 from fcnbook.files import read_image
 from fcnbook.inference import normalize, segment, slide_windows
-from fcnbook.labels import LABELS
 from fcnbook.metrics import compute_scores, confusion_matrix
 from fcnbook.pipeline.augment import (
     PhotometricDistortion,
@@ -56,7 +55,7 @@ from fcnbook.types import Sample, SegLogits
 
 pytestmark = pytest.mark.peers
 
-DATA = DataSpec(name="camvid", num_classes=11)
+DATA = DataSpec(name="camvid")
 SPEC = AugmentSpec(base_size=(96, 128), crop_size=(80, 96))
 SAMPLES = {"CamVid": camvid_samples, "fake": fake_samples}
 both_kinds = pytest.mark.parametrize("kind", SAMPLES)
@@ -605,7 +604,7 @@ def load_tool(name):
 
 
 class TheirCamVid(BaseSegDataset):
-    METAINFO: ClassVar = {"classes": LABELS["camvid"].classes}
+    METAINFO: ClassVar = {"classes": DATA.classes}
 
 
 def test_scores_of_the_same_predictions_on_camvid_are_equal(show, capsys):

@@ -13,10 +13,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.machinery import ModuleSpec
 
 import cv2
+import fake_trees
 import numpy as np
 import pytest
 import torch
-import fake_trees
 from PIL import Image
 from pipelines import CONFIGS, Config, IoUMetric, init_default_scope
 

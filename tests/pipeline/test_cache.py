@@ -56,14 +56,14 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    return cache_folder(tmp_path, DataSpec(name="voc11", num_classes=5), "train")
+    return cache_folder(tmp_path, DataSpec(name="voc11"), "train")
 
 
 def test_data_sets_on_one_root_have_caches_of_their_own(tmp_path):
-    colour = DataSpec(name="nyud", num_classes=40)
+    colour = DataSpec(name="nyud")
     fused = replace(colour, inputs="color_hha", mean=(0.0,) * 6, std=(1.0,) * 6)
-    with_background = DataSpec(name="pascal_context", num_classes=60)
-    without = DataSpec(name="pascal_context_59", num_classes=59)
+    with_background = DataSpec(name="pascal_context")
+    without = DataSpec(name="pascal_context_59")
     folders = {cache_folder(tmp_path, data, "val") for data in (colour, fused, with_background, without)}
     assert len(folders) == 4
 

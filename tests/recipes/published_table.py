@@ -279,7 +279,7 @@ def ssseg(
     aux_weight: Any,
     backbone_lr_mult: float = 1.0,
 ) -> Part:
-    """§5.1, §5.2. The resize is the correct one: the transposed one of seed 001 is a note on its rows."""
+    """§5.1, §5.2. The resize is the correct one: the transposed one of table 001 is a note on its rows."""
     city = dataset is CITYSCAPES
     base = (1024, 2048) if city else (512, 2048)
     return recipe(

@@ -11,15 +11,14 @@ import fake_trees
 import numpy as np
 import pytest
 import torch
-from small_runs import small_recipe
+from small_runs import leave_out, pretend_published, small_recipe
 
 from fcnbook.build import build_dataset, build_segmenter
 from fcnbook.cli import main
 from fcnbook.cost import count_cost
-from fcnbook.datasets._common import published_pictures
-from fcnbook.evaluation import evaluate
+from fcnbook.datasets.table import DATASETS
+from fcnbook.evaluation import score
 from fcnbook.files import InputError
-from fcnbook.labels import UNSCORED
 from fcnbook.metrics import compute_scores
 from fcnbook.published import PUBLISHED
 from fcnbook.recipe import EvalSpec
@@ -70,10 +69,10 @@ def trained():
 
 @pytest.fixture(scope="module")
 def by_hand(trained):
-    """mIoU by `evaluate`, at scale 1 and with the twelve passes of ms+flip."""
+    """mIoU by `score`, at scale 1 and with the twelve passes of ms+flip."""
     dataset = build_dataset(RECIPE, "val")
     recipes = [RECIPE, dataclasses.replace(RECIPE, evaluation=MS_FLIP)]
-    return [compute_scores(evaluate(trained, dataset, recipe)).miou for recipe in recipes]
+    return [score(trained, dataset, recipe).miou for recipe in recipes]
 
 
 @pytest.fixture
@@ -179,15 +178,15 @@ class TestScore:
 
     def test_a_score_of_some_pictures_gets_no_verdict(self, row, trained):
         report = verify(KEY, limit=2, say=silent)
-        two = evaluate(trained, build_dataset(RECIPE, "val"), RECIPE, limit=2)
-        assert report.miou == round(compute_scores(two).miou, 6)
+        two = score(trained, build_dataset(RECIPE, "val"), RECIPE, limit=2)
+        assert report.miou == round(two.miou, 6)
         assert (report.pictures, report.verdicts) == (2, [])
         assert report.verdict == ("no verdict: only the first 2 of 4 pictures were scored, as the limit asks")
         assert verify(KEY, limit=4, say=silent).partial == ""
 
     def test_classes_that_the_split_does_not_hold_are_left_out(self, row, trained, monkeypatch):
-        monkeypatch.setitem(UNSCORED, (RECIPE.data.name, "val"), (3,))
-        matrix = evaluate(trained, build_dataset(RECIPE, "val"), RECIPE)
+        matrix = score(trained, build_dataset(RECIPE, "val"), RECIPE).confusion
+        leave_out(monkeypatch, RECIPE.data.name, "val", 3)
         report = verify(KEY, say=silent)
         assert report.miou == round(compute_scores(matrix, left_out=[3]).miou, 6)
         assert report.iou_per_class[3] is None and report.miou != round(compute_scores(matrix).miou, 6)
@@ -258,18 +257,18 @@ class TestData:
         )
         assert "data         cityscapes val, 2 pictures of 500 published" in report.text()
         dataset = build_dataset(recipe, "val", tmp_path / "cityscapes")
-        assert report.miou == round(compute_scores(evaluate(model, dataset, recipe)).miou, 6)
+        assert report.miou == round(score(model, dataset, recipe).miou, 6)
 
     def test_more_pictures_than_published_are_a_warning(self, row, monkeypatch):
         """As with Pascal Context, of which two lists of the same split are in use."""
-        monkeypatch.setattr("fcnbook.reproduce.verify.published_pictures", lambda name, split: 3)
+        pretend_published(monkeypatch, RECIPE.data.name, val=3)
         report = verify(KEY, say=silent)
         assert report.warnings == ["the split here has 4 pictures, the published one 3"]
         assert len(report.verdicts) == 1
 
     def test_every_evaluation_split_has_its_published_number_of_pictures(self):
         assert {
-            (r.data.name, published_pictures(r.data.name, r.data.val_split)) for r in RECIPES.values()
+            (r.data.name, DATASETS[r.data.name].num_published(r.data.val_split)) for r in RECIPES.values()
         } == {
             ("cityscapes", 500),
             ("ade20k", 2000),

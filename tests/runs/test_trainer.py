@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_runs import leave_out, pretend_published
 
-from fcnbook import evaluation as evaluate_module
+from fcnbook.evaluation import score
 from fcnbook.files import InputError
-from fcnbook.labels import UNSCORED
 from fcnbook.published import PUBLISHED
 from fcnbook.recipe import Execution, recipe_to_dict
 from fcnbook.recipes import RECIPES, scaled, with_num_steps
@@ -103,13 +103,12 @@ def test_a_finished_run(undisturbed):
 def test_the_result_is_that_of_the_stored_weights(undisturbed):
     """Scored again from the checkpoint by the evaluation alone."""
     from fcnbook.build import build_dataset, build_segmenter
-    from fcnbook.metrics import compute_scores
     from fcnbook.weights.checkpoint import load_weights
 
     recipe = small()
     model = build_segmenter(recipe)
     load_weights(model, RunDir(undisturbed).latest_checkpoint())
-    scores = compute_scores(evaluate_module.evaluate(model, build_dataset(recipe, "val"), recipe))
+    scores = score(model, build_dataset(recipe, "val"), recipe)
     assert RunDir(undisturbed).result()["miou"] == pytest.approx(scores.miou, abs=1e-12)
 
 
@@ -288,10 +287,10 @@ def test_a_validation_that_an_interrupt_ended_is_made_up_for(tmp_path, monkeypat
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return evaluate_module.evaluate(*args, **kwargs)
+        return score(*args, **kwargs)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("fcnbook.runs.trainer.evaluate", interrupted)
+        patch.setattr("fcnbook.runs.trainer.score", interrupted)
         run(best_of(), tmp_path / "stopped", execution=Execution(device="cpu"))
     assert RunDir(tmp_path / "stopped").latest_checkpoint().name == "step-00000006"
     report = run(best_of(), tmp_path / "stopped", execution=EVERY_STEP)
@@ -324,8 +323,7 @@ def test_a_shortened_run_gets_no_verdict_and_says_so_at_its_start(judged, tmp_pa
 
 
 def test_a_run_on_a_part_of_the_pictures_gets_no_verdict(judged, tmp_path, monkeypatch):
-    published = {"train": 16, "val": 500}
-    monkeypatch.setattr(run_module, "published_pictures", lambda name, split: published[split])
+    pretend_published(monkeypatch, "streets", train=16, val=500)
     report = run(judged, tmp_path, execution=EVERY_STEP)
     assert report.verdict == "no verdict: 6 of the 500 pictures of val are there"
 
@@ -338,7 +336,7 @@ def test_a_small_run_of_a_published_recipe_names_its_row(judged, tmp_path):
 def test_classes_that_the_split_does_not_hold_are_left_out_and_named(tmp_path, monkeypatch):
     recipe = small(2)
     whole = run(recipe, tmp_path / "whole", execution=EVERY_STEP)
-    monkeypatch.setitem(UNSCORED, ("streets", "val"), (0,))
+    leave_out(monkeypatch, "streets", "val", 0)
     without = run(recipe, tmp_path / "without", execution=EVERY_STEP)
     assert without.protocol == f"{whole.protocol}, without sky, which the split does not hold"
     assert without.iou_per_class[0] is None and whole.iou_per_class[0] is not None

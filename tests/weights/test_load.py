@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import collections
 import dataclasses
 import hashlib
 import os
@@ -45,16 +46,18 @@ from fcnbook.recipe import (
 )
 from fcnbook.recipes import RECIPES
 from fcnbook.weights.load import (
+    load_published,
+    load_start_weights,
+    read_weights,
+    save_published,
+    to_published,
+)
+from fcnbook.weights.sources import (
     START_WEIGHTS,
     fetch_row_weights,
     find_owner,
     find_start_weights,
-    load_published,
-    load_start_weights,
-    read_weights,
     row_urls,
-    save_published,
-    to_published,
 )
 
 # --- The networks that belong to them ---------------------------------------------------------------------------------
@@ -375,6 +378,26 @@ class TestSafety:
         (tmp_path / "file.pth").write_bytes(data)
         with pytest.raises(InputError, match=said):
             read_weights(tmp_path / "file.pth")
+
+    def test_absurd_entries_are_refused(self, tmp_path):
+        many = {f"backbone.t{i}": torch.empty(0) for i in range(20_001)}
+        safetensors.torch.save_file(many, tmp_path / "many.safetensors")
+        with pytest.raises(InputError, match="holds 20,001 entries"):
+            read_weights(tmp_path / "many.safetensors")
+        names = {
+            "backbone.layer1.0.conv1.weight": torch.ones(1),
+            f"backbone.layer1.{5000 * '9'}.x": torch.ones(1),
+        }
+        safetensors.torch.save_file(names, tmp_path / "long.safetensors")
+        assert read_weights(tmp_path / "long.safetensors").traits.depth is None
+
+    def test_a_pickle_that_torch_does_not_read_is_refused(self, tmp_path):
+        """Of a newer protocol; and with an object that is filled like a dict."""
+        torch.save({"state_dict": mmseg_fcn()}, tmp_path / "new.pth", pickle_protocol=4)
+        contents = {"state_dict": mmseg_fcn(), "meta": collections.defaultdict(int, epoch=1)}
+        for path in (tmp_path / "new.pth", save(tmp_path / "dict.pth", contents)):
+            with pytest.raises(InputError, match=rf"{path.name} is .* holds objects that are not read"):
+                read_weights(path)
 
     def test_a_missing_file(self, tmp_path):
         for name in ("none.pth", "none.safetensors"):
@@ -865,4 +888,4 @@ class TestDownloads:
 
     def test_every_row_that_links_a_file_has_an_address(self):
         linked = [row for row in PUBLISHED.values() if row_urls(row)]
-        assert len(linked) == 41 + 0 + 3 + 9 + 6  # seeds 000 to 004
+        assert len(linked) == 41 + 0 + 3 + 9 + 6  # tables 000 to 004
