@@ -48,7 +48,7 @@ class Node:
     """
 
     def __init__(self, part: Any) -> None:
-        self.kind = type(part)
+        self.kind: Any = type(part)
         self.values: dict[str, Any] = {}
         for field in dataclasses.fields(part):
             value = getattr(part, field.name)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fcnbook.files import InputError
-from fcnbook.published import Measured, row_verdicts, rows_of
+from fcnbook.published import Measured, row_verdicts, rows_of, why_no_verdict
 from fcnbook.runs.folder import RunDir
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ _SCORES = ("miou", "miou_ms_flip", "macc", "aacc")
 _FIELDS = [f.name for f in fields(ComparedRun)]
 
 
-def compare(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
+def compare_runs(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
     """The runs in these folders, in the order given, with what differs between them.
 
     What cannot be compared does not stop the others: it is named in `problems`.
@@ -329,8 +329,11 @@ def _seeds_verdict(runs: Sequence[ComparedRun]) -> str:
     for run in runs:
         if run.row is None or run.verdict.startswith(("NO ROW", "no verdict")):
             return run.verdict
-    if runs[0].overrides:
-        return "NO ROW"
+    changed = why_no_verdict(
+        (), scale=runs[0].scale, num_steps=None, full_steps=None, images={}, overrides=runs[0].overrides
+    )
+    if changed:
+        return f"NO ROW: {changed}"
     flips = [run.miou_ms_flip for run in runs]
     measured = Measured(
         miou=[_number(run.miou) for run in runs],
@@ -477,7 +480,7 @@ Points = list[tuple[float, float]]
 
 def _curves(run: ComparedRun) -> tuple[Points, Points] | None:
     """(step, loss) of training and (step, mIoU) of the validations, as the run ended; None without any."""
-    from fcnbook.viewers.masks import RunCurves
+    from fcnbook.viewers.training import RunCurves
 
     folder = run.path if run.path.is_dir() else run.path.parent
     try:

@@ -13,7 +13,7 @@ import pytest
 from fcnbook.files import InputError
 from fcnbook.published import Measured, row_verdicts, rows_of
 from fcnbook.runs.folder import RunDir
-from fcnbook.viewers.compare import compare, read_run, seed_group, spread
+from fcnbook.viewers.compare import compare_runs, read_run, seed_group, spread
 
 NAME = "fcn_r50-d8_512x1024_40k_cityscapes"
 
@@ -81,7 +81,7 @@ def test_one_line_per_run_and_one_per_group_of_seeds(finished):
         finished("b", other, []),
         finished("c", result(miou=0.54, seed=1, seconds=70.0), ["optim.lr=0.02"]),
     ]
-    comparison = compare(paths)
+    comparison = compare_runs(paths)
     assert (comparison.problems, comparison.notes) == ((), ())
     (group,) = comparison.groups
     assert (group.runs, group.seeds, group.seconds) == ((0, 2), (0, 1), 65.0)
@@ -120,7 +120,7 @@ def test_one_line_per_run_and_one_per_group_of_seeds(finished):
     ],
 )
 def test_runs_that_differ_in_more_than_the_seed_have_no_mean(changes, finished):
-    assert compare([finished("a", result()), finished("b", result(seed=1, **changes))]).groups == ()
+    assert compare_runs([finished("a", result()), finished("b", result(seed=1, **changes))]).groups == ()
 
 
 def test_the_step_of_the_best_validation_and_the_workers_do_not_part_a_group(finished):
@@ -135,18 +135,18 @@ def test_the_step_of_the_best_validation_and_the_workers_do_not_part_a_group(fin
             "compile": False,
         }
         paths.append(finished(str(seed), result(seed=seed, protocol=protocol, execution=execution)))
-    assert len(compare(paths).groups) == 1
+    assert len(compare_runs(paths).groups) == 1
 
 
 def test_a_seed_that_occurs_twice_gives_no_mean_but_a_sentence(finished):
-    comparison = compare([finished("a", result()), finished("b", result(miou=0.4))])
+    comparison = compare_runs([finished("a", result()), finished("b", result(miou=0.4))])
     assert comparison.groups == ()
     assert comparison.notes == ("#1, #2: a seed occurs twice among them, so they have no mean over seeds.",)
 
 
 def test_the_same_run_given_twice_is_taken_once(finished):
     folder = finished("a", result())
-    comparison = compare([folder, folder / "result.json", folder.parent / "a" / ".." / "a"])
+    comparison = compare_runs([folder, folder / "result.json", folder.parent / "a" / ".." / "a"])
     assert len(comparison.runs) == 1 and len(comparison.notes) == 2
 
 
@@ -155,7 +155,7 @@ def test_seeds_are_judged_together_by_the_rules_of_the_row(finished):
     paths = [finished(str(seed), full(seed, miou=score), []) for seed, score in enumerate(scores)]
     (row,) = rows_of(NAME)
     (expected,) = row_verdicts(row, Measured(miou=scores))
-    (group,) = compare(paths).groups
+    (group,) = compare_runs(paths).groups
     assert group.verdict == expected.text()
     assert "mean of 3 seeds" in group.verdict and "PASS" in group.verdict
 
@@ -163,19 +163,19 @@ def test_seeds_are_judged_together_by_the_rules_of_the_row(finished):
 def test_a_run_without_a_verdict_leaves_its_group_without_one(finished):
     reason = "no verdict: 3 of the 500 pictures of val are there"
     paths = [finished("a", full(0, miou=0.7)), finished("b", {**full(1, miou=0.7), "verdict": reason})]
-    assert compare(paths).groups[0].verdict == reason
+    assert compare_runs(paths).groups[0].verdict == reason
 
 
 def test_changed_recipes_are_not_judged(finished):
     paths = [finished(str(seed), full(seed, miou=0.7), ["optim.lr=0.02"]) for seed in (0, 1)]
-    assert compare(paths).groups[0].verdict == "NO ROW"
+    assert compare_runs(paths).groups[0].verdict == "NO ROW: optim.lr=0.02 was changed by hand"
 
 
 def test_scores_that_are_not_numbers_fail_and_have_no_mean(finished):
     paths = [finished("a", full(0, miou=0.7), []), finished("b", full(1, miou=math.nan), [])]
-    (group,) = compare(paths).groups
+    (group,) = compare_runs(paths).groups
     assert group.miou is None and "FAIL" in group.verdict
-    assert compare(paths).table()[2][7] == "-"
+    assert compare_runs(paths).table()[2][7] == "-"
 
 
 def test_differences_per_class_are_against_the_first_run(finished):
@@ -184,7 +184,7 @@ def test_differences_per_class_are_against_the_first_run(finished):
         finished("b", result(iou_per_class=[0.85, 0.45, 0.1], seed=1)),
         finished("c", result(iou_per_class=[0.95, None, None], recipe_hash="f" * 16)),
     ]
-    assert compare(paths).class_table() == [
+    assert compare_runs(paths).class_table() == [
         ["class", "#1", "#2", "#3"],
         ["sky", "90.00", "-5.00", "+5.00"],
         ["pole", "40.00", "+5.00", "-"],
@@ -198,18 +198,18 @@ def test_other_data_sets_stay_in_the_table_but_out_of_the_differences(finished):
         finished("b", result(data="camvid", classes=["sky", "road"], iou_per_class=[0.9, 0.4])),
         finished("c", result(seed=1)),
     ]
-    comparison = compare(paths)
+    comparison = compare_runs(paths)
     assert [line[0] for line in comparison.table()] == ["#", "1", "2", "3", "mean"]
     assert comparison.class_table()[0] == ["class", "#1", "#3"]
     (note,) = comparison.notes
     assert (
         "on different data sets or classes" in note and "against #1 (streets), without #2 (camvid)." in note
     )
-    assert compare(paths[:2]).class_table() == []
+    assert compare_runs(paths[:2]).class_table() == []
 
 
 def test_ms_flip_has_a_column_where_it_was_measured(finished):
-    table = compare([finished("a", result()), finished("b", result(seed=1, miou_ms_flip=0.55))]).table()
+    table = compare_runs([finished("a", result()), finished("b", result(seed=1, miou_ms_flip=0.55))]).table()
     assert table[0][8] == "ms+flip" and [line[8] for line in table[1:]] == ["-", "55.00", "-"]
 
 
@@ -218,7 +218,7 @@ def test_csv_and_json_hold_the_numbers_as_they_are(finished):
         finished("a", result(miou=1 / 3), ["optim.lr=0.02", "batch_size=4"]),
         finished("b", result(miou=0.5, seed=1, classes=["sky", "a,b"], iou_per_class=[0.25, 0.5])),
     ]
-    comparison = compare(paths)
+    comparison = compare_runs(paths)
     first, second = csv.DictReader(io.StringIO(comparison.csv()))
     assert (float(first["miou"]), first["overrides"], first["iou:sky"]) == (
         1 / 3,
@@ -230,7 +230,7 @@ def test_csv_and_json_hold_the_numbers_as_they_are(finished):
     assert stored["runs"][0]["miou"] == 1 / 3 and stored["runs"][0]["path"] == str(paths[0])
     assert stored["runs"][1]["iou_per_class"] == [0.25, 0.5]
     assert (stored["groups"], stored["iou_difference_to_first"]) == ([], {})
-    both = compare(
+    both = compare_runs(
         [
             paths[0],
             finished("c", result(seed=1, iou_per_class=[0.8, 0.5, None]), ["optim.lr=0.02", "batch_size=4"]),
@@ -265,7 +265,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_compared(finished, tmp_
         damaged,
         tmp_path,
     ]
-    comparison = compare([*paths, finished("b", result(seed=1))])
+    comparison = compare_runs([*paths, finished("b", result(seed=1))])
     assert [run.path.name for run in comparison.runs] == ["a", "b"] and len(comparison.groups) == 1
     missing, stopped, empty, broken, parent = comparison.problems
     assert missing == f"{tmp_path / 'nowhere'}: there is no such run folder or result.json."
@@ -299,12 +299,12 @@ def test_a_result_with_a_wrong_value_is_named_with_the_value(changes, reason, fi
 def test_a_result_that_is_no_result(text, finished):
     folder = finished("a", result())
     (folder / "result.json").write_text(text)
-    assert len(compare([folder]).problems) == 1
+    assert len(compare_runs([folder]).problems) == 1
 
 
 def test_texts_of_a_file_cannot_forge_lines_of_a_terminal(finished):
     folder = finished("a", result(verdict="PASS\n1  forged\x1b[2K", classes=["a\rb", "c", "d"]), ["x\x07=1"])
-    comparison = compare([folder, finished("b", result())])
+    comparison = compare_runs([folder, finished("b", result())])
     lines = comparison.table() + comparison.class_table() + [[comparison.csv().replace("\n", "")]]
     assert all(cell.isprintable() for line in lines for cell in line)
 
@@ -332,7 +332,7 @@ def test_the_figure_has_loss_and_miou_of_every_run(finished):
         finished("c", result(seed=2), [], ()),
         finished("d", result(seed=3), [], [{"event": "train"}]),
     ]
-    comparison = compare(paths)
+    comparison = compare_runs(paths)
     loss, miou = comparison.figure().axes
     assert [line.get_xydata().tolist() for line in loss.lines] == [
         [[1, 3.0], [2, 2.0], [3, 1.5]],  # what came after the checkpoint was done again
@@ -351,8 +351,8 @@ def test_the_figure_has_loss_and_miou_of_every_run(finished):
 
 def test_comparing_loads_no_large_package(finished):
     script = (
-        "import sys; from fcnbook.viewers.compare import compare\n"
-        f"comparison = compare([{str(finished('a', result()))!r}]); comparison.table()\n"
+        "import sys; from fcnbook.viewers.compare import compare_runs\n"
+        f"comparison = compare_runs([{str(finished('a', result()))!r}]); comparison.table()\n"
         "assert len(comparison.runs) == 1\n"
         "print([name for name in ('torch', 'numpy', 'matplotlib') if name in sys.modules])"
     )
