@@ -11,7 +11,7 @@ from pathlib import Path
 import fcnbook
 from fcnbook.cli._checks import bench_row, doctor_checkpoint, verify_row
 from fcnbook.cli._common import count, positive, seconds, seed, seeds, size, steps
-from fcnbook.cli._compare import compare_runs
+from fcnbook.cli._compare import show_comparison
 from fcnbook.cli._data import NAMES, OWN, cache_data, check_data, prepare_data
 from fcnbook.cli._models import export_model, predict_images
 from fcnbook.cli._recipes import TABLES, list_recipes, show_cost
@@ -192,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run_dir", metavar="RUN", type=Path, help="a run folder")
     command.add_argument("--every", type=seconds, default=5.0, help="seconds between two lines (5)")
 
-    command = add("compare", compare_runs, "set finished runs side by side")
+    command = add("compare", show_comparison, "set finished runs side by side")
     command.add_argument(
         "runs", metavar="RUN", nargs="+", type=Path, help="two or more run folders or result.json files"
     )

@@ -92,7 +92,8 @@ def run(
             the files that these names stand for.
 
     Raises:
-        InputError: the machine cannot do it (`check_execution`), the data cannot be used, the folder holds another run, the disk is full, or the loss is not finite.
+        InputError: the data cannot be used, the folder holds another run, the disk is full, the loss is not finite, or
+            the machine cannot do it (`check_execution`).
         RunIsAlive: another process writes to the folder.
         KeyboardInterrupt: after SIGINT or SIGTERM, once the step is finished and a checkpoint is written.
     """
