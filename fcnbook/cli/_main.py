@@ -12,10 +12,11 @@ import fcnbook
 from fcnbook.cli._checks import bench_row, doctor_checkpoint, verify_row
 from fcnbook.cli._common import count, positive, seconds, seed, seeds, size, steps
 from fcnbook.cli._compare import show_comparison
-from fcnbook.cli._data import NAMES, OWN, cache_data, check_data, prepare_data
+from fcnbook.cli._data import NAMES, cache_data, check_data, prepare_data
 from fcnbook.cli._models import export_model, predict_images
 from fcnbook.cli._recipes import TABLES, list_recipes, show_cost
 from fcnbook.cli._runs import run_book, run_recipe, watch_run
+from fcnbook.datasets.table import OWN
 from fcnbook.files import InputError
 from fcnbook.recipe import SCALES
 from fcnbook.runs.folder import RunIsAlive
@@ -139,6 +140,9 @@ def _parser() -> argparse.ArgumentParser:
         help="bf16, channels_last and compiled, whatever the recipe says; recorded",
     )
 
+    command.add_argument(
+        "--data", choices=[OWN], help='"own": the recipe on images and masks of your own in --data-root'
+    )
     command.add_argument(
         "--init",
         action="append",
