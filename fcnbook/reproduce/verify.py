@@ -28,7 +28,7 @@ from fcnbook.evaluation import protocol_line, score
 from fcnbook.files import InputError, write_error, write_json
 from fcnbook.metrics import Scores
 from fcnbook.models.segmenter import Segmenter
-from fcnbook.published import Measured, PublishedRow, Verdict, row_verdicts
+from fcnbook.published import Measured, PublishedRow, Verdict, row_verdicts, why_no_verdict
 from fcnbook.recipe import EvalSpec, Recipe, recipe_hash
 from fcnbook.recipes import find_network
 from fcnbook.runs.report import (
@@ -390,18 +390,14 @@ class _Verification:
 
     def _partial(self) -> str:
         """Why the scores are not those of the split as published; "" if they are."""
-        here, published = (
-            len(self.dataset),
-            _num_published(self.recipe),
+        return why_no_verdict(
+            [] if self.row is None else [self.row],
+            scale="full",  # as all recipes of RECIPES are
+            num_steps=None,
+            full_steps=None,
+            images={self.recipe.data.val_split: (len(self.dataset), _num_published(self.recipe))},
+            limit=self.limit,
         )
-        if self.pictures < here:
-            was = "was" if self.pictures == 1 else "were"
-            return f"only the first {self.pictures:,} of {count_of_pictures(here)} {was} scored, as the limit asks"
-        if published is not None and here < published:
-            return (
-                f"the data set is not complete, {here:,} of the {published:,} pictures of its split are there"
-            )
-        return ""
 
     def _published_file(self) -> bool | None:
         """Whether the weights are the file that was published for the row; None where its checksum is unknown."""

@@ -37,7 +37,7 @@ from fcnbook.draw import colorize, contact_sheet, grid, png_bytes
 from fcnbook.evaluation import protocol_line, score
 from fcnbook.files import InputError, write_atomic, write_json
 from fcnbook.metrics import Scores
-from fcnbook.published import judge_scores, rows_of
+from fcnbook.published import PublishedRow, judge_scores, rows_of, why_no_verdict
 from fcnbook.recipe import (
     Execution,
     Recipe,
@@ -204,7 +204,13 @@ class _Run:
             for sentence in load_init(self.model, self.recipe, self.init):
                 self.run_dir.append_event("init", text=sentence)
         else:
-            step = resume(checkpoint, self.model, self.optimizer, self.scaler)
+            step = resume(
+                checkpoint,
+                self.model,
+                self.optimizer,
+                self.scaler,
+                say=lambda sentence: self.run_dir.append_event("warning", text=sentence),
+            )
             self.run_dir.append_event("resume", step=step)
         reason = self._why_no_verdict()
         if reason and self.recipe.scale == "full":
@@ -381,10 +387,10 @@ class _Run:
     def _report(self, scores: Scores, ms_flip: Scores | None) -> RunReport:
         recipe, cost = self.recipe, count_cost(self.recipe)
         trains = [event for event in self.run_dir.events() if event["event"] == "train"]
-        rows, reason = rows_of(recipe.name), self._why_no_verdict()
-        verdict = judge_scores(rows, scores.miou, None if ms_flip is None else ms_flip.miou)
-        if reason:
-            verdict = f"no verdict: {reason}"
+        rows = self._rows()
+        verdict = judge_scores(
+            rows, scores.miou, None if ms_flip is None else ms_flip.miou, reason=self._why_no_verdict()
+        )
         return RunReport(
             recipe=recipe.name,
             recipe_hash=recipe_hash(recipe),
@@ -415,21 +421,23 @@ class _Run:
         )
 
     def _why_no_verdict(self) -> str:
-        """What keeps this run from being compared with the published row; "" if nothing does, or if there is none."""
-        recipe, rows = self.recipe, rows_of(self.recipe.name)
-        if not rows:
-            return ""
-        if recipe.scale != "full":
-            return f"row {rows[0].key} is judged at full scale only"
-        full = RECIPES[recipe.name].schedule
-        if recipe.schedule.num_steps < full.num_steps:
-            return f"trained for {recipe.schedule.num_steps:,} of {full.num_steps:,} steps"
+        """What keeps this run from being compared with a published row; "" if nothing does."""
+        recipe, full = self.recipe, RECIPES.get(self.recipe.name)
+        published = DATASETS[recipe.data.name].num_published
         splits = {recipe.data.train_split: self.train_set, recipe.data.val_split: self.val_set}
-        for split, dataset in splits.items():
-            published = DATASETS[recipe.data.name].num_published(split)
-            if published is not None and len(dataset) < published:
-                return f"{len(dataset):,} of the {published:,} pictures of {split} are there"
-        return ""
+        return why_no_verdict(
+            self._rows(),
+            scale=recipe.scale,
+            num_steps=recipe.schedule.num_steps,
+            full_steps=None if full is None else full.schedule.num_steps,
+            images={split: (len(dataset), published(split)) for split, dataset in splits.items()},
+            overrides=recipe.overrides,
+            data=recipe.data.name,
+        )
+
+    def _rows(self) -> list[PublishedRow]:
+        recipe = self.recipe
+        return rows_of(recipe.name, overrides=recipe.overrides, data=recipe.data.name)
 
     def _which_weights(self) -> str:
         if self.recipe.schedule.keep == "last":

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fcnbook.viewers._widgets import show, still
+    from fcnbook.viewers._widgets import show, show_box, still
     from fcnbook.viewers.compare import Comparison, compare_runs
     from fcnbook.viewers.guess import Guess
     from fcnbook.viewers.masks import MaskViewer, mask_view
@@ -24,6 +24,7 @@ _HOME = {
     "run_or_watch": "training",
     "run_view": "training",
     "show": "_widgets",
+    "show_box": "_widgets",
     "still": "_widgets",
 }
 
@@ -38,6 +39,7 @@ __all__ = [
     "run_or_watch",
     "run_view",
     "show",
+    "show_box",
     "still",
 ]
 

@@ -21,7 +21,6 @@ from fcnbook.files import InputError
 from fcnbook.published import PUBLISHED
 from fcnbook.recipe import Execution, recipe_to_dict
 from fcnbook.recipes import RECIPES, scaled, with_num_steps
-from fcnbook.runs import trainer as run_module
 from fcnbook.runs.folder import RunDir
 from fcnbook.runs.trainer import run
 
@@ -305,7 +304,7 @@ def judged(monkeypatch):
     recipe = dataclasses.replace(small(4), scale="full", base=None)
     row = dataclasses.replace(PUBLISHED["000-01"], recipe=recipe.name)
     monkeypatch.setitem(RECIPES, recipe.name, recipe)
-    monkeypatch.setattr(run_module, "rows_of", lambda name: [row] if name == recipe.name else [])
+    monkeypatch.setitem(PUBLISHED, "000-01", row)
     return recipe
 
 
@@ -331,6 +330,14 @@ def test_a_run_on_a_part_of_the_pictures_gets_no_verdict(judged, tmp_path, monke
 def test_a_small_run_of_a_published_recipe_names_its_row(judged, tmp_path):
     report = run(dataclasses.replace(judged, scale="smoke", base=judged.name), tmp_path, execution=EVERY_STEP)
     assert (report.row, report.verdict) == (None, "no verdict: row 000-01 is judged at full scale only")
+
+
+def test_a_published_recipe_changed_by_hand_has_no_row_and_says_why(judged, tmp_path):
+    changed = dataclasses.replace(judged, base=judged.name, overrides=("optim.lr=0.003",))
+    report = run(changed, tmp_path, execution=EVERY_STEP)
+    assert (report.row, report.verdict) == (None, "NO ROW: optim.lr=0.003 was changed by hand")
+    warnings = [e["text"] for e in RunDir(tmp_path).events() if e["event"] == "warning"]
+    assert warnings == ["There will be no verdict: optim.lr=0.003 was changed by hand."]
 
 
 def test_classes_that_the_split_does_not_hold_are_left_out_and_named(tmp_path, monkeypatch):
