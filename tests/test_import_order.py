@@ -28,7 +28,7 @@ INNER_ORDER = {
     "published": [["table"], ["verdict"]],
     "models": [["layers"], ["backbones", "necks", "heads"], ["segmenter"]],
     "weights": [["torch_files", "names"], ["sources"], ["load", "checkpoint"], ["doctor", "export"]],
-    "runs": [["folder", "limits"], ["report"], ["start_weights"], ["trainer"], ["launch"]],
+    "runs": [["folder", "limits"], ["report"], ["start_weights"], ["monitor", "tensorboard"], ["trainer"], ["launch"]],
     "viewers": [["masks"], ["compare"]],
 }
 """The same inside a folder. In the other folders no module imports its sibling, unless that begins with `_`."""
