@@ -17,7 +17,7 @@ from fcnbook.published import PublishedRow
 from fcnbook.recipe import Recipe, recipe_from_dict
 from fcnbook.recipes import find_network
 from fcnbook.runs.folder import RunDir
-from fcnbook.weights.checkpoint import load_weights
+from fcnbook.weights.checkpoint import load_newest, load_weights
 from fcnbook.weights.load import load_published
 from fcnbook.weights.sources import fetch_row_weights, row_urls
 
@@ -118,7 +118,10 @@ def _load_from_run(path: Path) -> Segmenter:
     if weights is None:
         raise InputError(f"{path} holds no checkpoint yet. Start the run, or wait for its first checkpoint.")
     model = build_segmenter(_recipe_of(run_dir))
-    load_weights(model, weights)
+    if weights.parent == run_dir.checkpoint_folder and folder == path:  # where it is damaged, the one before
+        load_newest(model, run_dir.checkpoint_folder)
+    else:
+        load_weights(model, weights)
     return model
 
 

@@ -96,6 +96,19 @@ def test_a_checkpoint_inside_a_run_is_taken_instead_of_the_scored_one(run_dir, m
     assert_holds(model, weights_at(last))
 
 
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(only_last):
+    before, last = sorted(only_last.checkpoint_folder.iterdir())
+    file = last / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+    with pytest.warns(UserWarning, match=f"{file} is damaged: 1 of its .* {before.name} are taken instead"):
+        model = load(only_last.path, device="cpu")
+    assert_holds(model, weights_at(before))
+    with pytest.raises(InputError, match=f"{file} is damaged"):  # asked for by its name
+        load(last)
+
+
 # --- Files -----------------------------------------------------------------------------------------------------------
 
 

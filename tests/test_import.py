@@ -1,7 +1,10 @@
 """`import fcnbook` is cheap, and the recipes can be read without torch."""
 
+import importlib
 import subprocess
 import sys
+
+import pytest
 
 HEAVY = "[name for name in ('torch', 'numpy', 'cv2', 'matplotlib', 'albumentations') if name in sys.modules]"
 
@@ -19,8 +22,14 @@ def test_recipes_and_published_rows_need_no_torch():
     assert heavy_modules_after("from fcnbook import RECIPES, PUBLISHED; RECIPES, PUBLISHED") == "[]"
 
 
-def test_the_lazy_names_are_the_ones_that_all_lists():
-    import fcnbook
+@pytest.mark.parametrize("name", ["fcnbook", "fcnbook.viewers"])
+def test_the_lazy_names_are_the_ones_that_all_lists(name):
+    package = importlib.import_module(name)
+    assert [name for name in package._HOME if getattr(package, name) is None] == []  # each is there
+    assert set(dir(package)) == set(package.__all__) == set(package._HOME)
+    with pytest.raises(AttributeError, match="has no attribute nothing"):
+        package.nothing  # noqa: B018
 
-    assert [name for name in fcnbook._HOME if getattr(fcnbook, name) is None] == []  # each is there
-    assert set(dir(fcnbook)) == set(fcnbook.__all__) == set(fcnbook._HOME)
+
+def test_a_guess_needs_no_torch():
+    assert "torch" not in heavy_modules_after("from fcnbook.viewers import Guess")

@@ -29,7 +29,7 @@ INNER_ORDER = {
     "models": [["layers"], ["backbones", "necks", "heads"], ["segmenter"]],
     "weights": [["torch_files", "names"], ["sources"], ["load", "checkpoint"], ["doctor", "export"]],
     "runs": [["folder", "limits"], ["report"], ["start_weights"], ["monitor", "tensorboard"], ["trainer"], ["launch"]],
-    "viewers": [["masks"], ["compare"]],
+    "viewers": [["training"], ["compare"]],
 }
 """The same inside a folder. In the other folders no module imports its sibling, unless that begins with `_`."""
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

@@ -4,7 +4,7 @@ One writer at a time, held off by a lock; every reader works while the run goes 
 
     recipe.json       the recipe and the seed, complete
     events.jsonl      append-only, one JSON object a line
-    checkpoint/       one folder step-NNNNNNNN, complete as soon as it has that name
+    checkpoint/       the newest two folders step-NNNNNNNN, complete as soon as they have that name
     best/             weights of the best validation, where the recipe keeps those
     predictions/      pictures of the last validation
     result.json       scores and verdict; exists when the run is finished
@@ -159,7 +159,8 @@ class RunDir:
 
     def latest_checkpoint(self) -> Path | None:
         """The newest complete checkpoint folder."""
-        return max(self.checkpoint_folder.glob("step-*"), default=None)
+        own = self.checkpoint_folder.glob("step-" + 8 * "[0-9]")
+        return max((path for path in own if path.is_dir() and not path.is_symlink()), default=None)
 
     def scored_weights(self) -> Path | None:
         """The folder of the weights that the result is about: the best ones where the recipe keeps them."""
@@ -215,3 +216,11 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return fields
+
+
+def notebook_runs() -> Path:
+    """`runs` of the checkout, for notebooks.
+
+    JupyterLab starts their kernels in `notebooks/`, papermill where it is started itself.
+    """
+    return Path("../runs" if Path("reproduce.ipynb").exists() else "runs")

@@ -257,7 +257,13 @@ def _start(parts: RunParts, init: Sequence[str | os.PathLike[str]]) -> int:
         for sentence in load_init(parts.model, recipe, init):
             run_dir.append_event("init", text=sentence)
     else:
-        step = resume(checkpoint, parts.model, parts.optimizer, parts.scaler)
+        step = resume(
+            checkpoint,
+            parts.model,
+            parts.optimizer,
+            parts.scaler,
+            say=lambda sentence: run_dir.append_event("warning", text=sentence),
+        )
         run_dir.append_event("resume", step=step)
     reason = _why_no_verdict(parts)
     if reason and recipe.scale == "full":

@@ -1,5 +1,47 @@
-"""Widgets and charts for notebooks."""
+"""Widgets and charts for notebooks: look at masks, watch a run, write down a guess.
 
-from fcnbook.viewers.masks import Guess, MaskViewer, TrainingWatcher
+What is listed in `__all__` is imported when it is first used (PEP 562): a guess needs no torch.
+"""
 
-__all__ = ["Guess", "MaskViewer", "TrainingWatcher"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fcnbook.viewers._widgets import show, still
+    from fcnbook.viewers.guess import Guess
+    from fcnbook.viewers.masks import MaskViewer, mask_view
+    from fcnbook.viewers.training import RunCurves, TrainingWatcher, run_or_watch, run_view
+
+_HOME = {
+    "Guess": "guess",
+    "MaskViewer": "masks",
+    "RunCurves": "training",
+    "TrainingWatcher": "training",
+    "mask_view": "masks",
+    "run_or_watch": "training",
+    "run_view": "training",
+    "show": "_widgets",
+    "still": "_widgets",
+}
+
+__all__ = [
+    "Guess",
+    "MaskViewer",
+    "RunCurves",
+    "TrainingWatcher",
+    "mask_view",
+    "run_or_watch",
+    "run_view",
+    "show",
+    "still",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"fcnbook.viewers has no attribute {name}")
+    return getattr(importlib.import_module(f"fcnbook.viewers.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

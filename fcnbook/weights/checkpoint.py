@@ -1,14 +1,20 @@
 """Checkpoints: everything that an exact resume needs, written so that a kill at any moment loses nothing.
 
 Weights are safetensors; optimiser, scaler and random state are plain tensors that load with
-`weights_only=True`, so that reading a checkpoint never runs code.
+`weights_only=True`, so that reading a checkpoint never runs code. Both carry checksums, and the newest two checkpoints
+are kept: where the newest is damaged, the one before takes its place.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
+import re
 import shutil
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +23,32 @@ import torch
 from torch import nn
 
 from fcnbook.files import InputError, flush_folder, write_atomic
-from fcnbook.weights.torch_files import read_safetensors
+from fcnbook.weights.torch_files import (
+    CHECKSUMS,
+    DamagedError,
+    read_header,
+    read_safetensors,
+    tensor_checksums,
+)
 
 WEIGHTS_FILE = "model.safetensors"
 STATE_FILE = "state.pt"
+STATE_CHECKSUM = "state_sha256"
+"""Key in the header of the weights: SHA-256 of the file beside them."""
+KEPT = 2
+"""Checkpoints of a run that stay."""
+
+Say = Callable[[str], object]
+"""Takes a sentence for the reader."""
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints in a folder, oldest first: its own folders `step-NNNNNNNN`, and never a link."""
+    return sorted(path for path in folder.glob("step-*") if _is_own(path, "step"))
+
+
+def _is_own(path: Path, kind: str) -> bool:
+    return re.fullmatch(rf"{kind}-\d{{8}}", path.name) is not None and path.is_dir() and not path.is_symlink()
 
 
 def save_checkpoint(
@@ -31,10 +59,11 @@ def save_checkpoint(
     scaler: torch.amp.GradScaler,
     metadata: dict[str, str],
 ) -> Path:
-    """The folder of the new checkpoint; older ones are removed once it is complete.
+    """The folder of the new checkpoint; all but the newest two are removed once it is complete.
 
     Both files are written and flushed to disk under a temporary folder name, then the folder is renamed. A process
-    that is killed before the rename leaves the previous checkpoint as the newest one.
+    that is killed before the rename leaves the previous checkpoint as the newest one. Only folders that this function
+    made are removed, by their names; links are not followed.
 
     Args:
         folder: `RunDir.checkpoint_folder`.
@@ -45,31 +74,44 @@ def save_checkpoint(
         metadata: strings that go into the header of the weights file.
 
     Raises:
-        InputError: the disk is full or cannot be written. The previous checkpoint is intact.
+        InputError: the disk is full or cannot be written, or a link stands in the way. The previous checkpoint is
+            intact.
     """
     final, writing = folder / f"step-{step:08d}", folder / f"writing-{step:08d}"
+    for path in (folder, final, writing):
+        if path.is_symlink():
+            raise InputError(
+                f"{path} is a link, and a run writes only into folders of its own. Remove the link, then run again."
+            )
     if final.exists():  # the last step, saved by the clock a moment ago
         return final
     shutil.rmtree(writing, ignore_errors=True)
     try:
         writing.mkdir(parents=True)
-        save_weights(writing, model, metadata)
-        write_atomic(writing / STATE_FILE, _to_bytes(_training_state(step, optimizer, scaler)))
+        state = _to_bytes(_training_state(step, optimizer, scaler))
+        write_atomic(writing / STATE_FILE, state)
+        save_weights(writing, model, metadata | {STATE_CHECKSUM: hashlib.sha256(state).hexdigest()})
         os.rename(writing, final)
         flush_folder(folder)
     except BaseException:
         shutil.rmtree(writing, ignore_errors=True)
         raise
-    for other in folder.iterdir():
-        if other != final:
-            shutil.rmtree(other, ignore_errors=True)
+    unfinished = [
+        path for path in folder.glob("writing-*") if _is_own(path, "writing")
+    ]  # of writers that were killed
+    for other in [*find_checkpoints(folder)[:-KEPT], *unfinished]:
+        shutil.rmtree(other, ignore_errors=True)
     return final
 
 
 def save_weights(folder: Path, model: nn.Module, metadata: dict[str, str]) -> Path:
-    """Write the state dict of `model` into `folder`, all of it or nothing; the path of the file."""
+    """Write the state dict of `model` into `folder`, all of it or nothing; the path of the file.
+
+    The header holds a checksum of each tensor, which `read_safetensors` compares.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    metadata = metadata | {CHECKSUMS: json.dumps(tensor_checksums(weights))}
     write_atomic(folder / WEIGHTS_FILE, safetensors.torch.save(weights, metadata))
     return folder / WEIGHTS_FILE
 
@@ -93,27 +135,113 @@ def _to_bytes(state: dict[str, Any]) -> bytes:
 
 
 def resume(
-    checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    checkpoint: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    say: Say = warnings.warn,
 ) -> int:
     """Completed steps; loads weights, optimiser, scaler and random state in place.
 
+    A damaged checkpoint is renamed to `damaged-NNNNNNNN`, and the one before it is taken.
+
+    Args:
+        checkpoint: the newest one.
+        model: the network of the run.
+        optimizer: its optimiser.
+        scaler: its gradient scaler.
+        say: takes a sentence for each checkpoint that is damaged.
+
     Raises:
-        InputError: a file is damaged or belongs to another network.
+        InputError: every checkpoint is damaged, or it belongs to another network.
     """
+    damaged: dict[Path, str] = {}
+    older = [path for path in find_checkpoints(checkpoint.parent) if path.name < checkpoint.name]
+    for candidate in (checkpoint, *reversed(older)):
+        try:
+            _load_own(model, candidate)
+            state = _read_state(candidate)
+            _restore(state, candidate, optimizer, scaler)
+        except DamagedError as error:
+            damaged[candidate] = str(error)
+            continue
+        for path, why in damaged.items():
+            say(f"{why} It is now in {_set_aside(path)}; the run goes on from {candidate.name}.")
+        return int(state["step"])
+    raise InputError(f"{' '.join(damaged.values())} Delete {checkpoint.parent} to start the run anew.")
+
+
+def load_newest(model: nn.Module, folder: Path, say: Say = warnings.warn) -> bool:
+    """Load the newest weights in a folder of checkpoints, in place; False where there is no checkpoint.
+
+    Args:
+        model: the network.
+        folder: `RunDir.checkpoint_folder`; nothing in it is changed.
+        say: takes a sentence where the newest is damaged and an older one is taken.
+
+    Raises:
+        InputError: every checkpoint is damaged, or it belongs to another network.
+    """
+    damaged: list[str] = []
+    for checkpoint in reversed(find_checkpoints(folder)):
+        try:
+            _load_own(model, checkpoint)
+        except DamagedError as error:
+            damaged.append(str(error))
+            continue
+        for why in damaged:
+            say(f"{why} The weights of {checkpoint.name} are taken instead.")
+        return True
+    if damaged:
+        raise InputError(f"{' '.join(damaged)} There is no older checkpoint.")
+    return False
+
+
+def _load_own(model: nn.Module, checkpoint: Path) -> None:
+    if not (checkpoint / WEIGHTS_FILE).is_file():
+        raise DamagedError(f"{checkpoint / WEIGHTS_FILE} is missing.")
     load_weights(model, checkpoint)
+
+
+def _read_state(checkpoint: Path) -> dict[str, Any]:
+    """What lies beside the weights, which have been read."""
     path = checkpoint / STATE_FILE
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        data = path.read_bytes()
+        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for a damaged file
-        raise InputError(
-            f"{path} is damaged ({error}). Delete {checkpoint} to start the run anew."
+        raise DamagedError(f"{path} is damaged ({error}).") from error
+    expected = read_header(checkpoint / WEIGHTS_FILE).get(STATE_CHECKSUM)  # older versions wrote none
+    if expected not in (None, hashlib.sha256(data).hexdigest()):
+        raise DamagedError(f"{path} is damaged: it is not what was written.")
+    return state
+
+
+def _restore(
+    state: dict[str, Any], checkpoint: Path, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+) -> None:
+    """Optimiser, scaler and random state from a state that may be of another kind than ours."""
+    try:
+        optimizer.load_state_dict(state["optimizer"])
+        scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random_cpu"])
+        if len(state["random_cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        int(state["step"])
+    except Exception as error:  # each part raises types of its own
+        raise DamagedError(
+            f"{checkpoint / STATE_FILE} is damaged: it is not the state of this training "
+            f"({type(error).__name__}: {error})."
         ) from error
-    optimizer.load_state_dict(state["optimizer"])
-    scaler.load_state_dict(state["scaler"])
-    torch.set_rng_state(state["random_cpu"])
-    if len(state["random_cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["random_cuda"])
-    return int(state["step"])
+
+
+def _set_aside(checkpoint: Path) -> Path:
+    """Rename a damaged checkpoint, so that nobody takes it for a good one; where it is now."""
+    name = checkpoint.name.replace("step", "damaged")
+    names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
+    aside = next(path for path in map(checkpoint.with_name, names) if not os.path.lexists(path))
+    os.rename(checkpoint, aside)
+    return aside
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -124,7 +252,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         path: a checkpoint folder, or a safetensors file.
 
     Raises:
-        InputError: the file is missing or damaged, or its names and shapes are not those of the network.
+        InputError: the file is missing, or its names and shapes are not those of the network.
+        DamagedError: it is damaged.
     """
     path = Path(path)
     file = path / WEIGHTS_FILE if path.is_dir() else path

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors
 import torch
 from torch import Tensor
 
@@ -20,9 +19,11 @@ from fcnbook.build import build_model
 from fcnbook.published import PUBLISHED
 from fcnbook.recipe import FCNHeadSpec, FCNSkipHeadSpec, JPUSpec, ModelSpec, Recipe, ResNetSpec
 from fcnbook.recipes import RECIPES, scaled
+from fcnbook.weights.checkpoint import STATE_CHECKSUM
 from fcnbook.weights.load import SSSEG_CORNERS, Match, WeightsFile, match_entries, read_weights
 from fcnbook.weights.names import Source, Traits, listed
 from fcnbook.weights.sources import START_WEIGHTS, V2_PREFIXES, find_owner
+from fcnbook.weights.torch_files import CHECKSUMS, read_header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +201,8 @@ _SPECS = {
 def _find_header(file: WeightsFile) -> dict[str, str]:
     if file.path.suffix != ".safetensors":
         return {}
-    with safetensors.safe_open(file.path, "pt") as opened:
-        return dict(opened.metadata() or {})
+    checksums = (CHECKSUMS, STATE_CHECKSUM)
+    return {key: value for key, value in read_header(file.path).items() if key not in checksums}
 
 
 def _find_traps(file: WeightsFile, fits: tuple[str, ...] | list[str]) -> list[str]:

@@ -7,14 +7,18 @@ mmengine's training history, are read by it too, once every name that it does no
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import pickletools
 import sys
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -25,6 +29,14 @@ ZIP_START = b"PK\x03\x04"
 """First bytes of a file of PyTorch 1.6 or newer, a zip archive."""
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """First bytes of a file of an older PyTorch: a pickled constant."""
+
+
+CHECKSUMS = "tensors_sha256"
+"""Key in the header of a checkpoint's weights: SHA-256 of every tensor by name, as JSON."""
+
+
+class DamagedError(InputError):
+    """A file does not hold what was once written to it."""
 
 
 class Contents(NamedTuple):
@@ -71,18 +83,46 @@ def read_torch_file(path: Path) -> Contents:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name, on the CPU.
+    """The tensors of a safetensors file by name, on the CPU; compared with its checksums where it has them.
 
     Raises:
-        InputError: the file is missing or damaged.
+        InputError: the file is missing.
+        DamagedError: it cannot be read, or a tensor is not what was written.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+        header = read_header(path)
+        expected = dict(json.loads(header[CHECKSUMS])) if CHECKSUMS in header else None
     except Exception as error:  # the Rust side raises its own type
-        raise InputError(f"{path} is not a readable safetensors file ({error}). Fetch it again.") from error
+        raise DamagedError(f"{path} is not a readable safetensors file ({error}). Fetch it again.") from error
+    if expected is None:
+        return tensors
+    found = tensor_checksums(tensors)
+    wrong = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
+    if wrong:
+        raise DamagedError(
+            f"{path} is damaged: {len(wrong)} of its {len(found)} tensors are not what was written, {wrong[0]} among "
+            "them."
+        )
     return tensors
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """The strings in the header of a safetensors file."""
+    with safetensors.safe_open(path, "pt") as opened:
+        return dict(opened.metadata() or {})
+
+
+def tensor_checksums(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """SHA-256 of type, shape and bytes of each tensor, which lies on the CPU; 64 hex digits by name."""
+    checksums = {}
+    for name, tensor in tensors.items():
+        digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        checksums[name] = digest.hexdigest()
+    return checksums
 
 
 def _what_else(start: bytes) -> str:

@@ -99,7 +99,7 @@ def start_driver(notebook, out):
 INSIDE = "from fcnbook.runs.trainer import run\nrun(recipe, OUT_DIR, execution=execution)"
 OF_ITS_OWN = """\
 from fcnbook.runs.launch import start
-from fcnbook.viewers.masks import TrainingWatcher
+from fcnbook.viewers import TrainingWatcher
 trainer = start(recipe, OUT_DIR, execution=execution)
 TrainingWatcher(OUT_DIR).watch()
 trainer.wait()

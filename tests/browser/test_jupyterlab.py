@@ -18,7 +18,7 @@ from fcnbook.labels import STREETS
 from fcnbook.recipe import recipe_to_dict
 from fcnbook.recipes import RECIPES, scaled
 from fcnbook.runs.folder import RunDir
-from fcnbook.viewers.masks import RunCurves, mask_view, run_view
+from fcnbook.viewers import RunCurves, mask_view, run_view
 
 pytestmark = [
     pytest.mark.browser,
@@ -47,12 +47,12 @@ samples, preds = zip(*(make(k) for k in range(3)))
 """
 SHOW_VIEWER = """
 from fcnbook.labels import STREETS
-from fcnbook.viewers.masks import MaskViewer
+from fcnbook.viewers import MaskViewer
 
 MaskViewer(samples, preds, STREETS)
 """
 WATCH = """
-from fcnbook.viewers.masks import TrainingWatcher
+from fcnbook.viewers import TrainingWatcher
 
 TrainingWatcher("run").watch(every=0.3)
 print("the cell", "has ended")

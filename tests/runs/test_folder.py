@@ -2,10 +2,14 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
-from fcnbook.runs.folder import RunDir, RunIsAlive
+from fcnbook.recipes import RECIPES, scaled
+from fcnbook.runs.folder import RunDir, RunIsAlive, notebook_runs, run_folder
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
 @pytest.fixture
@@ -84,3 +88,11 @@ def test_events_carry_the_time(run_dir):
     run_dir.append_event("warning", text="slow disk")
     event = json.loads(run_dir.events_file.read_text())
     assert event["text"] == "slow disk" and event["time"] > 1.7e9
+
+
+def test_the_folder_of_a_run_beside_a_notebook_and_elsewhere(tmp_path, monkeypatch):
+    recipe = scaled(RECIPES["fcn_r18-d8_360x480_10k_camvid"], "tiny")
+    for folder, base in ((tmp_path, "runs"), (NOTEBOOKS, "../runs"), (NOTEBOOKS.parent, "runs")):
+        monkeypatch.chdir(folder)
+        where = run_folder(recipe, 2, notebook_runs())
+        assert str(where) == f"{base}/fcn_r18-d8_360x480_10k_camvid-tiny-seed2"

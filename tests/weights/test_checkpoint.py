@@ -4,11 +4,13 @@ import sys
 import textwrap
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
 from fcnbook.files import InputError
-from fcnbook.weights.checkpoint import load_weights, resume, save_checkpoint
+from fcnbook.weights.checkpoint import load_newest, load_weights, resume, save_checkpoint
+from fcnbook.weights.torch_files import tensor_checksums
 
 
 def small_network():
@@ -43,11 +45,160 @@ def test_resume_continues_to_the_same_bits(tmp_path):
         assert torch.equal(tensor, other.state_dict()[name]), name
 
 
-def test_only_the_newest_checkpoint_stays(tmp_path):
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_newest_two_checkpoints_stay(tmp_path):
     model, optimizer, scaler = parts(seed=0)
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, step, model, optimizer, scaler, {"step": str(step)})
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+    assert names_in(tmp_path) == ["step-00000002", "step-00000003"]
+
+
+def test_only_own_folders_are_removed_and_links_are_not_followed(tmp_path):
+    model, optimizer, scaler = parts(seed=0)
+    mine, elsewhere = tmp_path / "run" / "checkpoint", tmp_path / "elsewhere"
+    for folder in (
+        mine / "notes",
+        mine / "step-1",
+        mine / "step-00000001-copy",
+        mine / "writing-00000007",
+        elsewhere,
+    ):
+        folder.mkdir(parents=True)
+        (folder / "kept").write_text("kept")
+    (mine / "step-00000000").symlink_to(elsewhere)
+    (mine / "step-00000002").write_text("a file")
+    for step in (3, 4, 5):
+        save_checkpoint(mine, step, model, optimizer, scaler, {})
+    left = ["notes", "step-00000000", "step-00000001-copy", "step-00000002", "step-1"]
+    assert names_in(mine) == sorted([*left, "step-00000004", "step-00000005"])  # the half-written one is gone
+    assert names_in(elsewhere) == ["kept"]
+    (mine / "step-00000006").symlink_to(elsewhere)
+    with pytest.raises(
+        InputError, match="step-00000006 is a link, and a run writes only into folders of its own"
+    ):
+        save_checkpoint(mine, 6, model, optimizer, scaler, {})
+    (tmp_path / "linked").symlink_to(elsewhere)
+    with pytest.raises(InputError, match="linked is a link"):
+        save_checkpoint(tmp_path / "linked", 1, model, optimizer, scaler, {})
+    assert names_in(elsewhere) == ["kept"]
+
+
+def two_checkpoints(folder):
+    """Of steps 3 and 5; the network after each."""
+    model, optimizer, scaler = parts(seed=0)
+    states = {}
+    for count, step in ((3, 3), (2, 5)):
+        steps(model, optimizer, count)
+        save_checkpoint(folder, step, model, optimizer, scaler, {})
+        states[step] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return states
+
+
+def flip_a_bit(path):
+    """In the middle of the largest tensor, or of the largest part, which readers do not notice by themselves."""
+    data = bytearray(path.read_bytes())
+    data[-40] ^= 1
+    path.write_bytes(data)
+
+
+def replace_state(path):
+    torch.save({"step": 5, "optimizer": {}}, path)
+
+
+def other_values(path):
+    """A valid file with other numbers."""
+    state = torch.load(path, weights_only=True)
+    state["step"] = 4
+    torch.save(state, path)
+
+
+DAMAGE = [
+    ("model.safetensors", flip_a_bit, "model.safetensors is damaged: 1 of its 9 tensors"),
+    (
+        "model.safetensors",
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        "is not a readable safetensors",
+    ),
+    ("model.safetensors", lambda path: path.unlink(), "model.safetensors is missing"),
+    ("state.pt", flip_a_bit, "state.pt is damaged"),
+    ("state.pt", other_values, "state.pt is damaged: it is not what was written"),
+    ("state.pt", replace_state, "state.pt is damaged"),
+    ("state.pt", lambda path: path.unlink(), "state.pt is damaged"),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "said"), DAMAGE)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, name, damage, said):
+    states = two_checkpoints(tmp_path)
+    damage(tmp_path / "step-00000005" / name)
+    sentences = []
+    model, optimizer, scaler = parts(seed=1)
+    assert resume(tmp_path / "step-00000005", model, optimizer, scaler, sentences.append) == 3
+    (sentence,) = sentences
+    assert said in sentence and "the run goes on from step-00000003" in sentence
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, states[3][key]), key
+    assert names_in(tmp_path) == ["damaged-00000005", "step-00000003"]
+    steps(model, optimizer, 2)  # the same two steps again
+    save_checkpoint(tmp_path, 5, model, optimizer, scaler, {})
+    assert names_in(tmp_path) == ["damaged-00000005", "step-00000003", "step-00000005"]
+    again, *others = parts(seed=2)
+    assert resume(tmp_path / "step-00000005", again, *others, pytest.fail) == 5
+    for key, tensor in again.state_dict().items():
+        assert torch.equal(tensor, states[5][key]), key
+
+
+def test_nothing_is_renamed_where_no_checkpoint_is_left(tmp_path):
+    two_checkpoints(tmp_path)
+    for step in (3, 5):
+        flip_a_bit(tmp_path / f"step-{step:08d}" / "model.safetensors")
+    with pytest.raises(InputError, match=r"step-00000005.*step-00000003.* Delete .* to start the run anew"):
+        resume(tmp_path / "step-00000005", *parts(seed=1))
+    with pytest.raises(InputError, match=r"step-00000005.*step-00000003.* There is no older checkpoint"):
+        load_newest(small_network(), tmp_path)
+    assert names_in(tmp_path) == ["step-00000003", "step-00000005"]
+
+
+def test_the_newest_undamaged_weights_are_loaded_and_nothing_is_changed(tmp_path):
+    states, model = two_checkpoints(tmp_path), small_network()
+    assert load_newest(model, tmp_path, pytest.fail)
+    assert torch.equal(model[0].weight, states[5]["0.weight"])
+    flip_a_bit(tmp_path / "step-00000005" / "model.safetensors")
+    with pytest.warns(
+        UserWarning, match=r"step-00000005.* is damaged.*weights of step-00000003 are taken instead"
+    ):
+        assert load_newest(model, tmp_path)
+    assert torch.equal(model[0].weight, states[3]["0.weight"])
+    assert names_in(tmp_path) == ["step-00000003", "step-00000005"]
+    assert not load_newest(model, tmp_path / "none")
+
+
+def test_checkpoints_of_older_versions_have_no_checksums_and_load(tmp_path):
+    model, optimizer, scaler = parts(seed=0)
+    checkpoint = save_checkpoint(tmp_path, 3, model, optimizer, scaler, {})
+    safetensors.torch.save_file(model.state_dict(), checkpoint / "model.safetensors", {"step": "3"})
+    assert resume(checkpoint, *parts(seed=1), pytest.fail) == 3
+    torch.save({"step": 3, "optimizer": optimizer.state_dict()}, checkpoint / "state.pt")
+    with pytest.raises(InputError, match=r"is not the state of this training \(KeyError: 'scaler'\)"):
+        resume(checkpoint, *parts(seed=1))
+
+
+def test_every_kind_of_tensor_has_a_checksum(tmp_path):
+    kinds = {
+        "half": torch.ones(2, dtype=torch.float16),
+        "brain": torch.ones(2, dtype=torch.bfloat16),
+        "flag": torch.tensor([True, False]),
+        "number": torch.tensor(3),
+        "empty": torch.empty(0, 4),
+        "turned": torch.arange(6.0).reshape(2, 3).T,
+    }
+    checksums = tensor_checksums(kinds)
+    assert len(set(checksums.values())) == len(kinds)
+    assert tensor_checksums({"number": torch.tensor(3, dtype=torch.int32)})["number"] != checksums["number"]
+    assert tensor_checksums({"turned": torch.arange(6.0).reshape(2, 3)})["turned"] != checksums["turned"]
 
 
 def test_saving_a_step_twice_keeps_it(tmp_path):

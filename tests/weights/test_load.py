@@ -379,6 +379,13 @@ class TestSafety:
         with pytest.raises(InputError, match=said):
             read_weights(tmp_path / "file.pth")
 
+    @pytest.mark.parametrize("checksums", ["5", "[1]", "{", "{}", '{"backbone.x": 1}', "null"])
+    def test_checksums_that_are_none_are_damage(self, tmp_path, checksums):
+        path = tmp_path / "model.safetensors"
+        safetensors.torch.save_file({"backbone.x": torch.ones(1)}, path, {"tensors_sha256": checksums})
+        with pytest.raises(InputError, match=r"model\.safetensors is (damaged|not a readable)"):
+            read_weights(path)
+
     def test_absurd_entries_are_refused(self, tmp_path):
         many = {f"backbone.t{i}": torch.empty(0) for i in range(20_001)}
         safetensors.torch.save_file(many, tmp_path / "many.safetensors")

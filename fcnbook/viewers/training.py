@@ -1,0 +1,397 @@
+"""A run to look at: its curves and last masks, while it goes on or afterwards, also from another process.
+
+Input: a run folder. Output: a picture of `fcnbook.draw`, redrawn in a widget. `run_view` draws, and is tested without a
+front end. Used from notebook 02 on.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import ipywidgets as widgets
+import numpy as np
+
+from fcnbook import draw
+from fcnbook.files import InputError, read_image
+from fcnbook.labels import LabelSet
+from fcnbook.recipe import Execution, Recipe, recipe_from_dict
+from fcnbook.runs.folder import RunDir, notebook_runs, run_folder
+from fcnbook.runs.launch import start
+from fcnbook.runs.report import RunReport
+from fcnbook.runs.trainer import run
+from fcnbook.viewers._widgets import PicturedBox, percent, png_image, shows_errors
+
+HEADLESS = "FCNBOOK_HEADLESS"
+"""Environment variable: when set, nobody looks at the notebook while it runs, and progress is printed."""
+
+
+class RunCurves:
+    """The points of a run that hold: what a killed process did after its last checkpoint was done again."""
+
+    def __init__(self, events: Sequence[dict[str, Any]]) -> None:
+        self.train: list[dict[str, Any]] = []
+        self.validations: list[dict[str, Any]] = []
+        self.num_earlier = 0
+        """How many of the training events were written by earlier processes."""
+        self.num_steps = 0
+        self.recipe = ""
+        self.last: dict[str, Any] = {}
+        earlier: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+        for event in events:
+            self.last = event
+            match event["event"]:
+                case "start":  # from the first step, unless a resume follows
+                    self.num_steps, self.recipe = event["num_steps"], event.get("recipe", "")
+                    earlier = (self.train, self.validations)
+                    self.train, self.validations, self.num_earlier = [], [], 0
+                case "resume":
+                    kept = ([e for e in lines if e["step"] <= event["step"]] for lines in earlier)
+                    self.train, self.validations = kept
+                    self.num_earlier = len(self.train)
+                case "train":
+                    self.train.append(event)
+                case "validation":
+                    self.validations.append(event)
+
+    def series(self, key: str) -> list[tuple[float, float]]:
+        """(step, value) of a key of the training events."""
+        return [(e["step"], _number(e[key])) for e in self.train if key in e]
+
+    def miou(self) -> list[tuple[float, float]]:
+        """(step, mIoU) of the validations."""
+        return [(e["step"], _number(e["miou"])) for e in self.validations]
+
+
+def run_view(
+    curves: RunCurves,
+    label_set: LabelSet | None,
+    pictures: Sequence[np.ndarray] = (),
+    width: int = 1000,
+) -> draw.Picture:
+    """Loss, mIoU, learning rate, IoU of each class and the last predicted masks in one picture.
+
+    Args:
+        curves: what the events of the run say.
+        label_set: names and colours of the classes; None numbers them.
+        pictures: the last predictions, drawn by the run.
+        width: in pixels.
+    """
+    half = width // 2
+    steps = (0.0, float(curves.num_steps)) if curves.num_steps else None
+    names = [key for key in ("loss_main", "loss_aux") if key in (curves.train[-1] if curves.train else {})]
+    losses = {"loss": curves.series("loss")}
+    if len(names) > 1:  # with a single part, it is the loss
+        losses |= {name.removeprefix("loss_"): curves.series(name) for name in names}
+    loss = draw.curve(losses, "Loss", "step", (240, half), _from_zero(losses["loss"]), steps)
+    miou = draw.curve(
+        {"mIoU": curves.miou()},
+        "mIoU of the validation split",
+        "step",
+        (240, half),
+        (0, 1),
+        steps,
+        percent=True,
+    )
+    rates = curves.series("lr")
+    rate = draw.curve({"lr": rates}, "Learning rate", "step", (240, half), _from_zero(rates), steps)
+    classes = _class_bars(curves, label_set, half)
+    rows = [draw.beside([loss, miou]), draw.beside([rate, classes])]
+    for picture in pictures:
+        height = round(picture.shape[0] * width / picture.shape[1])
+        rows.append(np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8))
+    return draw.stack(rows)
+
+
+def _from_zero(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return 0.0, max((y for _, y in points if math.isfinite(y)), default=1.0) or 1.0
+
+
+def _class_bars(curves: RunCurves, label_set: LabelSet | None, width: int) -> draw.Picture:
+    if not curves.validations:
+        return draw.curve({}, "IoU of each class", size=(240, width))
+    last = curves.validations[-1]
+    ious = [_number(iou) for iou in last["iou_per_class"]]
+    if label_set is None:
+        label_set = LabelSet(tuple(str(k) for k in range(len(ious))), ((86, 140, 200),) * len(ious))
+    title = f"IoU of each class after step {last['step']}"
+    return draw.bars(label_set.classes, ious, label_set.palette, title, width)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+class TrainingWatcher(PicturedBox):
+    """Curves, time left, IoU of each class and the last masks of a run, also of a run in another process.
+
+    Args:
+        run_dir: the run folder. It need not exist yet, and may be written to by any process on this machine.
+        num_pictures: how many of the last predicted masks to show.
+
+    The watcher only reads. Closing the notebook does not touch the run; making a new watcher shows it again.
+    """
+
+    def __init__(self, run_dir: str | os.PathLike[str], *, num_pictures: int = 2) -> None:
+        self._run, self._num_pictures = RunDir(run_dir), num_pictures
+        self.headline = widgets.HTML()
+        self.image = png_image()
+        self.button = widgets.Button(description="refresh", icon="refresh")
+        self.button.on_click(self._on_click)
+        super().__init__([widgets.HBox([self.button, self.headline]), self.image])
+        self.refresh()
+
+    @shows_errors
+    def _on_click(self, button: widgets.Button) -> None:
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the run folder again, and show what is there."""
+        self._curves = RunCurves(self._run.events())
+        self.status = self._run.status()
+        self.headline.value = f"<b>{html.escape(self.summary())}</b>"
+        self.image.value = draw.png_bytes(self.view(), compression=1)
+
+    def view(self) -> draw.Picture:
+        """The picture that the widget shows now."""
+        return run_view(self._curves, self._label_set(), self._last_pictures())
+
+    def _label_set(self) -> LabelSet | None:
+        stored = self._run.recipe()
+        return None if stored is None else recipe_from_dict(stored["recipe"]).data.labels
+
+    def _last_pictures(self) -> list[np.ndarray]:
+        files = (self._run.predictions / f"{index}.png" for index in range(self._num_pictures))
+        return [read_image(file) for file in files if file.exists()]
+
+    def summary(self) -> str:
+        """One line: how far, how good, how long still."""
+        curves = self._curves
+        if not curves.num_steps:
+            return f"{self._run.path}: not started yet"
+        parts = [f"{curves.recipe} {self.status}".strip(), self._how_far()]
+        if curves.train:
+            parts.append(f"loss {curves.train[-1]['loss']:.3f}")
+        if curves.validations:
+            parts.append(f"mIoU {percent(_number(curves.validations[-1]['miou']))}")
+        if curves.train and self.status == "running":
+            parts.append(f"{curves.train[-1]['images_per_second']:.3g} pictures/s")
+            left = self.seconds_left()
+            parts.append("time left unknown" if left is None else f"{_duration(left)} left")
+        if self.status == "stopped":
+            why = (
+                curves.last["text"] if curves.last["event"] == "error" else "start the run again to resume it"
+            )
+            parts.append(why)
+        return ", ".join(parts)
+
+    def _how_far(self) -> str:
+        step = self._curves.train[-1]["step"] if self._curves.train else 0
+        return f"step {step} of {self._curves.num_steps}"
+
+    def seconds_left(self) -> float | None:
+        """Time to the last step at the speed of the last ten events; None while unknown.
+
+        The validations among them count, but not the one after the last step.
+        """
+        recent = self._curves.train[self._curves.num_earlier :][-10:]
+        if not recent:
+            return None
+        last = recent[-1]
+        if steps := last["step"] - recent[0]["step"]:
+            left = (self._curves.num_steps - last["step"]) * (last["time"] - recent[0]["time"]) / steps
+        else:
+            left = last["eta_s"]
+        return max(0.0, float(left - (time.time() - last["time"])))
+
+    def picture_of_itself(self) -> draw.Picture:
+        """The view under its headline."""
+        view = self.view()
+        return draw.stack([draw.text_block([self.summary()], view.shape[1]), view])
+
+    def watch(
+        self,
+        until_finished: bool = True,
+        every: float = 2.0,
+        *,
+        line_every: float = 10.0,
+        patience: float = 60.0,
+        plain: bool | None = None,
+        is_alive: Callable[[], bool] | None = None,
+    ) -> None:
+        """Show the run until it ends, then return. Interrupting the cell stops watching, not the run.
+
+        In a notebook the widget redraws itself in place. Elsewhere, and where the environment variable
+        FCNBOOK_HEADLESS is set, one plain line is printed every `line_every` seconds and the widget is shown once,
+        at the end.
+
+        Args:
+            until_finished: False shows the present state and returns.
+            every: seconds between two looks at the run folder.
+            line_every: least seconds between two printed lines.
+            patience: seconds to wait for a run to start.
+            plain: print lines; None decides as said above.
+            is_alive: whether the process of the run lives; watching ends with it. None asks the run folder, which
+                shows nothing while the process still imports.
+
+        Raises:
+            InputError: no run has started in the folder after `patience` seconds.
+        """
+        plain = not _somebody_looks() if plain is None else plain
+        handle = None if plain else _display(self)
+        show = _LinePrinter(line_every) if plain else (lambda line, last=False: None)
+        waits_until = time.monotonic() + patience
+        goes_on = is_alive or (lambda: self._goes_on(waits_until))
+        try:
+            self.refresh()
+            while until_finished and goes_on():
+                if self._curves.num_steps:
+                    show(self.summary())
+                _sleep(every, is_alive)
+                self.refresh()
+            if is_alive is not None:
+                self.refresh()  # the process may have written its last lines just before it ended
+        except KeyboardInterrupt:
+            print("Stopped watching, not the run. Run this cell again to watch on.")
+            raise
+        show(self.summary(), last=True)
+        if handle is not None:
+            handle.update(self)  # the notebook keeps the last picture, not the first
+        elif _in_kernel():
+            _display(self)
+
+    def _goes_on(self, waits_until: float) -> bool:
+        if self.status in ("running", "finished"):
+            return self.status == "running"
+        if not self._is_starting():
+            return False
+        if time.monotonic() > waits_until:
+            raise InputError(f"No run has started in {self._run.path}.{self._last_words()}")
+        return True
+
+    def _last_words(self) -> str:
+        try:
+            lines = self._run.log_file.read_text(errors="replace").strip().splitlines()
+        except FileNotFoundError:
+            return " Start one there first."
+        return f' {self._run.log_file} ends with "{lines[-1].strip()}".' if lines else ""
+
+    def _is_starting(self) -> bool:
+        """Whether a process was asked for that has not written to the folder yet (it takes seconds to import)."""
+        if self.status == "new" or not self._curves.last:
+            return True
+        try:
+            return bool(self._run.request_file.stat().st_mtime > self._curves.last["time"])
+        except FileNotFoundError:
+            return False
+
+
+class _LinePrinter:
+    """Prints a line where it differs from the one before, at most every few seconds."""
+
+    def __init__(self, every: float) -> None:
+        self.every, self.printed, self.at = every, "", -math.inf
+
+    def __call__(self, line: str, last: bool = False) -> None:
+        due = last or time.monotonic() - self.at >= self.every
+        if due and line != self.printed:
+            print(line, flush=True)
+            self.printed, self.at = line, time.monotonic()
+
+
+def _sleep(seconds: float, is_alive: Callable[[], bool] | None) -> None:
+    """Wait, but no longer than the process lives."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0 and (is_alive is None or is_alive()):
+        time.sleep(left if is_alive is None else min(left, 0.1))
+
+
+def _in_kernel() -> bool:
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")
+
+
+def _somebody_looks() -> bool:
+    return _in_kernel() and not os.environ.get(HEADLESS)
+
+
+def _display(widget: widgets.Widget) -> Any:
+    from IPython.display import display
+
+    return display(widget, display_id=True)  # type: ignore[no-untyped-call]
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = math.ceil(seconds / 60), seconds / 3600
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{hours:.1f} h"
+
+
+def run_or_watch(
+    recipe: Recipe,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    data_root: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    execution: Execution | None = None,
+    ms_flip: bool = False,
+    init: Sequence[str | os.PathLike[str]] = (),
+) -> RunReport:
+    """The report of a run that trains in a process of its own while its curves and last masks are shown here.
+
+    A finished run is reported at once with its curves, a stopped one is resumed, and one that is at work is watched.
+    Interrupting the cell stops the watching, not the run. The run ends, after writing a checkpoint, when this kernel
+    ends.
+
+    At scale "smoke", the one of tests, the run is made in this process: 20 steps take less time than the imports of a
+    process of its own.
+
+    Args:
+        recipe: what to run, scaled or not.
+        out: the run folder; by default `runs/<name>-<scale>-seed<n>` of the checkout.
+        data_root: folder of the data set itself; by default `data/<name>`.
+        seed: of weights, data order and augmentation.
+        execution: how to run; by default one process on the best device.
+        ms_flip: score with several scales and mirrored images too.
+        init: files or run folders to take the start weights from, in place of those that the recipe names.
+
+    Raises:
+        InputError: the data cannot be used, the folder holds another run, or the loss is not finite.
+        TrainerStopped: the trainer was asked to stop; the same call resumes the run.
+        TrainerFailed: the trainer crashed or was killed.
+    """
+    folder = RunDir(run_folder(recipe, seed, notebook_runs()) if out is None else out)
+    if recipe.scale == "smoke" or _is_complete(folder, ms_flip):
+        report = run(
+            recipe,
+            folder.path,
+            data_root=data_root,
+            seed=seed,
+            execution=execution,
+            ms_flip=ms_flip,
+            init=init,
+        )
+        TrainingWatcher(folder.path).watch()
+        return report
+    trainer = start(
+        recipe, folder.path, data_root=data_root, seed=seed, execution=execution, ms_flip=ms_flip, init=init
+    )
+    try:
+        TrainingWatcher(folder.path).watch(is_alive=trainer.is_alive)
+        return trainer.wait()
+    except KeyboardInterrupt:
+        print(f"To stop the run too: fcnbook.runs.launch.attach({str(folder.path)!r}).stop()")
+        raise
+
+
+def _is_complete(folder: RunDir, ms_flip: bool) -> bool:
+    """Whether the folder holds every score that is asked for."""
+    result = folder.result()
+    return result is not None and (result["miou_ms_flip"] is not None or not ms_flip)
