@@ -1,19 +1,21 @@
-"""The training loop, written out. taught in notebook 02, which proves its own copy equal to this one.
+"""The training loop, written out. Taught in notebook 02, which proves its own copy equal to this one.
 
 Steps are the unit, as in the published tables. Timing, logging, validation and checkpoints are one object, the
-monitor, so that the loop shows nothing but the mathematics.
+monitor, so that the loop shows nothing but the mathematics. `run(recipe, out, monitor=...)` takes further monitors of
+the reader's own; `fcnbook/runs/tensorboard.py` is an example.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from fcnbook.inference import normalize
 from fcnbook.losses import segmentation_loss
+from fcnbook.metrics import Scores
 from fcnbook.recipe import Recipe
 from fcnbook.schedule import learning_rate
 from fcnbook.types import Batch
@@ -30,17 +32,35 @@ class NonFiniteLossError(RuntimeError):
         self.step, self.batch = step, batch
 
 
+@runtime_checkable
 class Monitor(Protocol):
-    """Sees every completed step; logs, validates, writes checkpoints, and may ask the loop to stop."""
+    """Sees every completed step, and may ask the loop to stop. The loop needs nothing else."""
 
     def after_step(self, step: int, loss: Tensor, parts: dict[str, Tensor], lr: float) -> bool:
-        """Whether the loop goes on.
+        """Whether the loop goes on: True, or False to stop after this step.
+
+        Called in every step, so what takes long here makes training slow: on a GPU already the reading of a number,
+        `float(loss)`, which waits for all the work that is queued. Draw no numbers from torch's global generator:
+        dropout uses it, and the run would be another one.
 
         Args:
             step: number of completed steps, so 1 after the first.
             loss: scalar, on the device.
-            parts: scalars by name, on the device.
+            parts: scalars by name, on the device, such as "main" and "aux"; before their weights.
             lr: the rate of this step.
+        """
+
+
+@runtime_checkable
+class ValidationMonitor(Monitor, Protocol):
+    """A monitor of a whole run, which sees the validations too."""
+
+    def after_validation(self, step: int, scores: Scores) -> None:
+        """Called after each validation of a run, the last one included.
+
+        Args:
+            step: number of completed steps.
+            scores: on the evaluation split, in [0, 1]; nan where nothing could be scored.
         """
 
 

@@ -29,7 +29,14 @@ INNER_ORDER = {
     "models": [["layers"], ["backbones", "necks", "heads"], ["segmenter"]],
     "weights": [["torch_files", "names"], ["sources"], ["load", "checkpoint"], ["doctor", "export"]],
     "viewers": [["charts"], ["masks", "training", "guess"], ["compare"]],
-    "runs": [["folder", "limits"], ["report"], ["start_weights"], ["trainer"], ["launch"]],
+    "runs": [
+        ["folder", "limits"],
+        ["report"],
+        ["start_weights"],
+        ["monitor", "tensorboard"],
+        ["trainer"],
+        ["launch"],
+    ],
 }
 """The same inside a folder. In the other folders no module imports its sibling, unless that begins with `_`."""
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

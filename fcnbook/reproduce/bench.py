@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import functools
 import os
 import time
@@ -26,14 +25,14 @@ from torch import Tensor, nn
 from fcnbook.build import build_dataset, build_optimizer, build_segmenter, find_device
 from fcnbook.cost import cost_size, count_cost, pictures_a_gpu
 from fcnbook.datasets.readers import find_dataset
-from fcnbook.files import InputError, write_error, write_json
+from fcnbook.files import InputError, write_error
 from fcnbook.inference import argmax_classes, evaluation_mode, segment_together
 from fcnbook.models.layers import resize
 from fcnbook.models.segmenter import Segmenter
 from fcnbook.published import Measured, PublishedRow, row_verdicts
 from fcnbook.recipe import EvalSpec, Recipe, Size, fitted_size, recipe_hash
 from fcnbook.recipes import find_network
-from fcnbook.runs.report import git_commit, hardware_name, software_versions
+from fcnbook.runs.report import Provenance, find_provenance, hardware_name
 from fcnbook.training import train
 from fcnbook.types import Batch, SegLogits
 
@@ -62,7 +61,7 @@ class Timing(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchReport:
+class BenchReport(Provenance):
     """Speed, memory and size of one network on this machine, beside the published figures."""
 
     row: str | None
@@ -89,11 +88,6 @@ class BenchReport:
     """What else keeps these figures from being those of the table."""
     note: str
     """What is doubtful about the row."""
-    device: str
-    hardware: str
-    versions: dict[str, str]
-    git_commit: str | None
-    date: str
     verdicts: list[dict[str, Any]]
     """One a column with a published figure, as `fcnbook.published.Verdict`."""
     verdict: list[str]
@@ -169,7 +163,7 @@ def bench(
         del model
         peak, how = measure_memory(row, recipe, place) if memory else (None, "left out")
     report = _report(row, recipe, size, timing, (peak, how), place)
-    write_json(folder / "result.json", dataclasses.asdict(report))
+    report.save(folder / "result.json")
     say(f"result in {folder / 'result.json'}")
     return report
 
@@ -434,13 +428,9 @@ def _report(
         published_flops=cost.published_flops,
         remarks=list(_remarks(row, recipe)),
         note=row.note if row else "",
-        device=str(device),
-        hardware=hardware,
-        versions=software_versions(),
-        git_commit=git_commit(),
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         verdicts=[dataclasses.asdict(verdict) for verdict in found],
         verdict=[verdict.text() for verdict in found],
+        **vars(find_provenance(device, hardware)),
     )
 
 

@@ -7,16 +7,15 @@ compared with what was printed. `fcnbook verify ROW` calls `verify` and prints t
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import errno
 import functools
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,20 +24,20 @@ from fcnbook.build import build_dataset, build_segmenter, find_device
 from fcnbook.cost import Cost, count_cost, read_cost
 from fcnbook.datasets.table import DATASETS
 from fcnbook.evaluation import protocol_line, score
-from fcnbook.files import InputError, write_error, write_json
+from fcnbook.files import InputError, write_error
 from fcnbook.metrics import Scores
 from fcnbook.models.segmenter import Segmenter
 from fcnbook.published import Measured, PublishedRow, Verdict, row_verdicts, why_no_verdict
-from fcnbook.recipe import EvalSpec, Recipe, recipe_hash
+from fcnbook.recipe import Recipe, recipe_hash
 from fcnbook.recipes import find_network
 from fcnbook.runs.report import (
+    Provenance,
     clock,
     count_of_pictures,
-    git_commit,
+    find_provenance,
     hardware_name,
     none_if_nan,
     peak_memory_gib,
-    software_versions,
 )
 from fcnbook.types import Sample, SegmentationDataset
 from fcnbook.weights.load import LoadReport, load_published
@@ -50,7 +49,7 @@ print_now = functools.partial(print, flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyReport:
+class VerifyReport(Provenance):
     """Scores of published weights beside the published ones, and everything needed to believe them.
 
     Scores are in [0, 1], here and in result.json; percent exists only in `text`.
@@ -79,7 +78,7 @@ class VerifyReport:
     pictures_published: int | None
     """Of the split as published; None where nobody says."""
     partial: str
-    """Why the scores are not those of the whole split and get no verdict; "" where they are."""
+    """Why the scores are not those of the whole split and get no verdict; "" where they are, or without a row."""
     miou: float | None
     """None where it is not a number, as with labels that are all void."""
     miou_ms_flip: float | None
@@ -105,11 +104,6 @@ class VerifyReport:
     parameters: int
     flops: int
     """2 per multiply-add of one forward pass of one picture of the crop size."""
-    device: str
-    hardware: str
-    versions: dict[str, str]
-    git_commit: str | None
-    date: str
     verdicts: list[dict[str, Any]]
     """One a judged column, as `fcnbook.published.Verdict`."""
     verdict: str
@@ -196,19 +190,30 @@ def verify(
     model = build_segmenter(recipe)
     loaded = load_published(model, path, recipe, ignore_hash=ignore_hash)
     say(str(loaded))
-    verification = _Verification(
-        row=row,
-        recipe=recipe,
-        dataset=dataset,
-        model=model,
-        loaded=loaded,
+    folder.mkdir(parents=True, exist_ok=True)  # not before: weights that are refused leave no folder behind
+    file = folder / "result.json"
+    pass_over = functools.partial(
+        _timed_score, model, dataset, device=place, limit=limit, every=every, say=say
+    )
+    report_on = functools.partial(
+        _report,
+        row,
+        recipe,
+        dataset,
+        loaded,
+        cost=read_cost(recipe) or count_cost(recipe),
         device=place,
         limit=limit,
-        every=every,
-        say=say,
     )
-    folder.mkdir(parents=True, exist_ok=True)  # not before: weights that are refused leave no folder behind
-    return verification.finish(folder / "result.json", ms_flip)
+    plain = pass_over(recipe, "scale 1")
+    report = report_on(plain, None)
+    report.save(file)
+    if ms_flip:
+        mirrored = dataclasses.replace(recipe, evaluation=recipe.evaluation.with_ms_flip())
+        report = report_on(plain, pass_over(mirrored, "ms+flip"))
+        report.save(file)
+    say(f"result in {file}")
+    return report
 
 
 def _check_place(folder: Path) -> None:
@@ -252,172 +257,176 @@ def _check_weights(row: PublishedRow | None, recipe: Recipe, path: Path | None) 
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Verification:
-    """Weights in their network, and what they are scored on."""
+class _Timed(NamedTuple):
+    """The scores of one pass, and the seconds that it took."""
 
-    row: PublishedRow | None
-    recipe: Recipe
-    dataset: SegmentationDataset
-    model: Segmenter
-    loaded: LoadReport
-    device: torch.device
-    limit: int | None
-    every: float
-    say: Say
+    scores: Scores
+    seconds: float
 
-    @property
-    def pictures(self) -> int:
-        """That are scored."""
-        return len(self.dataset) if self.limit is None else min(self.limit, len(self.dataset))
 
-    @functools.cached_property
-    def cost(self) -> Cost:
-        """Of the network, at the crop size."""
-        return read_cost(self.recipe) or count_cost(self.recipe)
+def _timed_score(
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    recipe: Recipe,
+    title: str,
+    *,
+    device: torch.device,
+    limit: int | None,
+    every: float,
+    say: Say,
+) -> _Timed:
+    """One pass by the protocol of the recipe, with lines of progress."""
+    say(f"{title}: {recipe.evaluation.protocol()}")
+    pictures = _num_scored(dataset, limit)
+    progress = _Progress(title, pictures, every, say)
+    hook = model.register_forward_hook(progress.after_forward)
+    try:
+        scores = score(model, dataset, recipe, device=device, limit=limit, on_sample=progress.after_sample)
+    finally:
+        hook.remove()
+    seconds = time.perf_counter() - progress.started
+    say(f"{title}  mIoU {_percent(scores.miou)} on {count_of_pictures(pictures)} after {clock(seconds)}")
+    return _Timed(scores, seconds)
 
-    def finish(self, file: Path, ms_flip: bool) -> VerifyReport:
-        """Score, store, score again if asked, store again."""
-        recipe = self.recipe
-        plain, seconds = self._score(recipe.evaluation, "scale 1")
-        report = self._report(plain, seconds, None, None)
-        write_json(file, dataclasses.asdict(report))
-        if ms_flip:
-            report = self._report(plain, seconds, *self._score(recipe.evaluation.with_ms_flip(), "ms+flip"))
-            write_json(file, dataclasses.asdict(report))
-        self.say(f"result in {file}")
-        return report
 
-    def _score(self, spec: EvalSpec, title: str) -> tuple[Scores, float]:
-        """Scores by this protocol, and the seconds that they took."""
-        self.say(f"{title}: {spec.protocol()}")
-        started = last = time.perf_counter()
-        forwards = done = 0
+class _Progress:
+    """A line every few seconds. All scales and windows of one image can take minutes on a CPU, so passes count too."""
 
-        def tell() -> None:
-            nonlocal last
-            now = time.perf_counter()
-            if now - last < self.every:
-                return
-            last, seconds = now, now - started
-            said = f"{title}  {done}/{self.pictures} pictures"
-            if done:
-                left = (self.pictures - done) * seconds / done
-                self.say(f"{said}  {done / seconds:.2f} img/s  ETA {clock(left)}")
-            else:
-                self.say(f"{said}, forward pass {forwards} after {clock(seconds)}")
+    def __init__(self, title: str, pictures: int, every: float, say: Say) -> None:
+        self.title, self.pictures, self.every, self.say = title, pictures, every, say
+        self.started = self.last = time.perf_counter()
+        self.forwards = self.done = 0
 
-        def count_forward(*_: object) -> None:
-            nonlocal forwards
-            forwards += 1
-            tell()  # all scales and windows of one picture can take minutes on a CPU
+    def after_forward(self, *_: object) -> None:
+        self.forwards += 1
+        self._tell()
 
-        def show(index: int, sample: Sample, pred: np.ndarray) -> None:
-            nonlocal done
-            done = index + 1
-            tell()
+    def after_sample(self, index: int, sample: Sample, pred: np.ndarray) -> None:
+        self.done = index + 1
+        self._tell()
 
-        recipe = dataclasses.replace(self.recipe, evaluation=spec)
-        hook = self.model.register_forward_hook(count_forward)
-        try:
-            scores = score(
-                self.model, self.dataset, recipe, device=self.device, limit=self.limit, on_sample=show
-            )
-        finally:
-            hook.remove()
-        seconds = time.perf_counter() - started
-        self.say(
-            f"{title}  mIoU {_percent(scores.miou)} on {count_of_pictures(self.pictures)} after {clock(seconds)}"
-        )
-        return scores, seconds
+    def _tell(self) -> None:
+        now = time.perf_counter()
+        if now - self.last < self.every:
+            return
+        self.last, seconds = now, now - self.started
+        said = f"{self.title}  {self.done}/{self.pictures} pictures"
+        if self.done:
+            left = (self.pictures - self.done) * seconds / self.done
+            self.say(f"{said}  {self.done / seconds:.2f} img/s  ETA {clock(left)}")
+        else:
+            self.say(f"{said}, forward pass {self.forwards} after {clock(seconds)}")
 
-    def _report(
-        self, scores: Scores, seconds: float, ms_flip: Scores | None, seconds_ms_flip: float | None
-    ) -> VerifyReport:
-        row, recipe, loaded, cost = self.row, self.recipe, self.loaded, self.cost
-        partial = self._partial()
-        found: list[Verdict] = []
-        if not partial:
-            measured = Measured(
-                miou=(scores.miou,),
-                miou_ms_flip=() if ms_flip is None else (ms_flip.miou,),
-                parameters=cost.parameters,
-                flops=cost.published_flops,
-            )
-            # One file is one run; the published average is of several.
-            found = [v for v in row_verdicts(row, measured) if v.column != "miou_avg"]
-        return VerifyReport(
-            row=row.key if row else None,
-            recipe=recipe.name,
-            recipe_hash=recipe_hash(recipe),
-            weights=str(loaded.path),
-            weights_source=loaded.source,
-            weights_sha256=loaded.sha256,
-            weights_published=self._published_file(),
-            entries_loaded=len(loaded.loaded),
-            entries_dropped=dict(loaded.dropped),
-            warnings=[*loaded.warnings, *self._warnings()],
-            data=recipe.data.name,
-            split=recipe.data.val_split,
-            pictures=self.pictures,
-            pictures_published=_num_published(recipe),
-            partial=partial,
-            miou=none_if_nan(scores.miou),
-            miou_ms_flip=None if ms_flip is None else none_if_nan(ms_flip.miou),
-            macc=none_if_nan(scores.macc),
-            aacc=none_if_nan(scores.aacc),
-            fwiou=none_if_nan(scores.fwiou),
-            iou_per_class=[none_if_nan(iou) for iou in scores.iou_per_class],
-            classes=list(recipe.data.classes),
-            protocol=protocol_line(recipe),
-            published_protocol=row.protocol if row else "",
-            published_revision=row.revision if row else "",
-            note=row.note if row else "",
-            seconds=round(seconds, 3),
-            seconds_ms_flip=None if seconds_ms_flip is None else round(seconds_ms_flip, 3),
-            images_per_second=round(self.pictures / max(seconds, 1e-9), 3),
-            peak_memory_gib=round(peak_memory_gib(), 3),
+
+def _num_scored(dataset: SegmentationDataset, limit: int | None) -> int:
+    return len(dataset) if limit is None else min(limit, len(dataset))
+
+
+def _report(
+    row: PublishedRow | None,
+    recipe: Recipe,
+    dataset: SegmentationDataset,
+    loaded: LoadReport,
+    plain: _Timed,
+    ms_flip: _Timed | None,
+    *,
+    cost: Cost,
+    device: torch.device,
+    limit: int | None,
+) -> VerifyReport:
+    """The report on one pass, or on two."""
+    scores, pictures = plain.scores, _num_scored(dataset, limit)
+    partial = _partial(row, recipe, dataset, limit)
+    found: list[Verdict] = []
+    if not partial:
+        measured = Measured(
+            miou=(scores.miou,),
+            miou_ms_flip=() if ms_flip is None else (ms_flip.scores.miou,),
             parameters=cost.parameters,
-            flops=cost.flops,
-            device=str(self.device),
-            hardware=hardware_name(self.device),
-            versions=software_versions(),
-            git_commit=git_commit(),
-            date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-            verdicts=[_plain(verdict) for verdict in found],
-            verdict=f"no verdict: {partial}" if partial else "; ".join(verdict.text() for verdict in found),
+            flops=cost.published_flops,
         )
+        # One file is one run; the published average is of several.
+        found = [v for v in row_verdicts(row, measured) if v.column != "miou_avg"]
+    return VerifyReport(
+        row=row.key if row else None,
+        recipe=recipe.name,
+        recipe_hash=recipe_hash(recipe),
+        weights=str(loaded.path),
+        weights_source=loaded.source,
+        weights_sha256=loaded.sha256,
+        weights_published=_is_published_file(row, loaded),
+        entries_loaded=len(loaded.loaded),
+        entries_dropped=dict(loaded.dropped),
+        warnings=[*loaded.warnings, *_warnings(row, recipe, dataset, loaded, device, limit)],
+        data=recipe.data.name,
+        split=recipe.data.val_split,
+        pictures=pictures,
+        pictures_published=_num_published(recipe),
+        partial=partial,
+        miou=none_if_nan(scores.miou),
+        miou_ms_flip=None if ms_flip is None else none_if_nan(ms_flip.scores.miou),
+        macc=none_if_nan(scores.macc),
+        aacc=none_if_nan(scores.aacc),
+        fwiou=none_if_nan(scores.fwiou),
+        iou_per_class=[none_if_nan(iou) for iou in scores.iou_per_class],
+        classes=list(recipe.data.classes),
+        protocol=protocol_line(recipe),
+        published_protocol=row.protocol if row else "",
+        published_revision=row.revision if row else "",
+        note=row.note if row else "",
+        seconds=round(plain.seconds, 3),
+        seconds_ms_flip=None if ms_flip is None else round(ms_flip.seconds, 3),
+        images_per_second=round(pictures / max(plain.seconds, 1e-9), 3),
+        peak_memory_gib=round(peak_memory_gib(), 3),
+        parameters=cost.parameters,
+        flops=cost.flops,
+        verdicts=[_plain(verdict) for verdict in found],
+        verdict=f"no verdict: {partial}" if partial else "; ".join(verdict.text() for verdict in found),
+        **vars(find_provenance(device, hardware_name(device))),
+    )
 
-    def _partial(self) -> str:
-        """Why the scores are not those of the split as published; "" if they are."""
-        return why_no_verdict(
-            [] if self.row is None else [self.row],
-            scale="full",  # as all recipes of RECIPES are
-            num_steps=None,
-            full_steps=None,
-            images={self.recipe.data.val_split: (len(self.dataset), _num_published(self.recipe))},
-            limit=self.limit,
-        )
 
-    def _published_file(self) -> bool | None:
-        """Whether the weights are the file that was published for the row; None where its checksum is unknown."""
-        row = self.row
-        if row is None or not (row.sha256_prefix or row.recipe in RELEASED_FASTFCN):
-            return None
-        return find_owner(self.loaded.sha256) == row.recipe
+def _partial(
+    row: PublishedRow | None, recipe: Recipe, dataset: SegmentationDataset, limit: int | None
+) -> str:
+    """Why the scores are not those of the split as published; "" if they are, or if there is no row to compare with."""
+    return why_no_verdict(
+        [row] if row else [],
+        scale="full",  # the recipe of a row is never scaled here
+        num_steps=None,
+        full_steps=None,
+        images={recipe.data.val_split: (len(dataset), _num_published(recipe))},
+        data=recipe.data.name,
+        limit=limit,
+    )
 
-    def _warnings(self) -> list[str]:
-        row, recipe, found = self.row, self.recipe, list[str]()
-        if row is not None and self._published_file() is False:
-            found.append(
-                f"these are not the published weights of row {row.key}: their SHA-256 is another one"
-            )
-        here, published = len(self.dataset), _num_published(recipe)
-        if published is not None and here > published:
-            found.append(f"the split here has {count_of_pictures(here)}, the published one {published:,}")
-        if recipe.evaluation.precision == "fp16" and self.device.type != "cuda":
-            found.append("the protocol says fp16, which needs a GPU: this was measured in fp32")
-        return found
+
+def _is_published_file(row: PublishedRow | None, loaded: LoadReport) -> bool | None:
+    """Whether the weights are the file that was published for the row; None where its checksum is unknown."""
+    if row is None or not (row.sha256_prefix or row.recipe in RELEASED_FASTFCN):
+        return None
+    return find_owner(loaded.sha256) == row.recipe
+
+
+def _warnings(
+    row: PublishedRow | None,
+    recipe: Recipe,
+    dataset: SegmentationDataset,
+    loaded: LoadReport,
+    device: torch.device,
+    limit: int | None,
+) -> Iterator[str]:
+    """What is doubtful about weights, data or device."""
+    here, published, scored = len(dataset), _num_published(recipe), _num_scored(dataset, limit)
+    if row is not None and _is_published_file(row, loaded) is False:
+        yield f"these are not the published weights of row {row.key}: their SHA-256 is another one"
+    if published is not None and here > published:
+        yield f"the split here has {count_of_pictures(here)}, the published one {published:,}"
+    whole = max(here, published or 0)
+    if row is None and scored < whole:  # with a row it is the reason why there is no verdict
+        yield f"only {scored:,} of {count_of_pictures(whole)} were scored"
+    if recipe.evaluation.precision == "fp16" and device.type != "cuda":
+        yield "the protocol says fp16, which needs a GPU: this was measured in fp32"
 
 
 def _plain(verdict: Verdict) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 A trainer that is its own process outlives a closed browser tab, keeps the notebook responsive, and gives its memory
 back when it ends. It holds one end of a pipe: when the process that started it dies, even by SIGKILL, the trainer
-notices, writes a checkpoint and ends. Several devices will need another command line here and nothing else, because
-everything that a trainer is told lies in `request.json` of its run folder.
+notices, writes a checkpoint and ends. Everything that it is told lies in `request.json` of its run folder; monitors of
+your own, which are objects, go to `fcnbook.runs.trainer.run` in this process instead.
 """
 
 from __future__ import annotations

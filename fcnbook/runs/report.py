@@ -1,13 +1,16 @@
 """What a run ends with: `RunReport`, stored as result.json, shown as one row of a table.
 
-Scores are in [0, 1] here and in the file; percent exists only in the text that this module writes.
+`Provenance` is what every report says of itself, those of `verify` and `bench` too. Scores are in [0, 1] here and in
+the file; percent exists only in the text that this module writes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import math
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fcnbook
-from fcnbook.files import write_json
+from fcnbook.files import InputError, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +28,44 @@ _VERSIONS_OF = ("torchvision", "numpy", "albumentations", "opencv-python-headles
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunReport:
+class Provenance:
+    """What a report says of itself: on what, with what and when its figures were measured."""
+
+    device: str = ""
+    """The torch device; "" in results of runs from before it was recorded."""
+    hardware: str
+    versions: dict[str, str]
+    """Of Python and of the packages that the figures depend on."""
+    git_commit: str | None
+    """Of the checkout, with "+changes" if it differed; None outside one."""
+    date: str
+    """Such as 2026-11-25, in UTC."""
+
+    def save(self, path: Path) -> None:
+        """Write the whole report atomically as JSON: its own fields first, then these."""
+        fields = dataclasses.asdict(self)
+        last = {field.name: fields.pop(field.name) for field in dataclasses.fields(Provenance)}
+        write_json(path, fields | last)
+
+
+def find_provenance(device: torch.device, hardware: str) -> Provenance:
+    """The provenance of what this process measures now.
+
+    Args:
+        device: that does the work.
+        hardware: its name, from `hardware_name`.
+    """
+    return Provenance(
+        device=str(device),
+        hardware=hardware,
+        versions=software_versions(),
+        git_commit=git_commit(),
+        date=today(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport(Provenance):
     """Scores of one run, and everything needed to believe them."""
 
     recipe: str
@@ -54,31 +94,36 @@ class RunReport:
     parameters: int
     flops: int
     """2 per multiply-add of one forward pass of one picture of the crop size."""
-    hardware: str
-    versions: dict[str, str]
-    git_commit: str | None
     seed: int
     execution: dict[str, Any]
-    date: str
     verdict: str
     """The verdict sentence."""
 
-    def save(self, path: Path) -> None:
-        """Write the report atomically as JSON."""
-        write_json(path, dataclasses.asdict(self))
-
     @staticmethod
     def from_dict(fields: dict[str, Any]) -> RunReport:
-        """The report whose fields a result.json holds."""
-        return RunReport(**fields)
+        """The report whose fields a result.json holds.
+
+        Raises:
+            InputError: a field is missing or unknown.
+        """
+        try:
+            return RunReport(**fields)
+        except TypeError as error:
+            raise InputError(
+                f"This result.json is damaged or from another version of fcnbook ({error}). Remove it and run again: "
+                "the same call scores the last checkpoint."
+            ) from None
 
     def table_row(self) -> str:
-        """One line of a Markdown table under `TABLE_HEAD`."""
+        """One line of a Markdown table under `TABLE_HEAD`. Texts are escaped, for they may come from any file."""
+        recipe, scale, data, seed, verdict = map(
+            _markdown_text, (self.recipe, self.scale, self.data, str(self.seed), self.verdict)
+        )
         ms_flip = "-" if self.miou_ms_flip is None else f"{100 * self.miou_ms_flip:.2f}"
         return (
-            f"| {self.recipe} | {self.scale} | {self.data} | {100 * self.miou:.2f} | {ms_flip} "
+            f"| {recipe} | {scale} | {data} | {100 * self.miou:.2f} | {ms_flip} "
             f"| {100 * self.macc:.2f} | {100 * self.aacc:.2f} | {self.parameters / 1e6:.2f} "
-            f"| {self.flops / 1e9:.2f} | {self.seconds:.0f} | {self.seed} | {self.verdict} |"
+            f"| {self.flops / 1e9:.2f} | {self.seconds:.0f} | {seed} | {verdict} |"
         )
 
     def _repr_markdown_(self) -> str:
@@ -90,6 +135,12 @@ TABLE_HEAD = (
     "| recipe | scale | data | mIoU | ms+flip | mAcc | aAcc | params M | GFLOPs | s | seed | verdict |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
+
+
+def _markdown_text(text: str) -> str:
+    """Text that a Markdown table shows as it is: no HTML, no link, no formula, no end of the cell or of the line."""
+    one_line = " ".join(text.split())
+    return re.sub(r"[^\w\s.,:;%+=/()-]", lambda found: f"&#{ord(found[0])};", one_line)
 
 
 def none_if_nan(value: float) -> float | None:
@@ -136,6 +187,11 @@ def software_versions() -> dict[str, str]:
 
     versions = {name: metadata.version(name) for name in _VERSIONS_OF}
     return {"python": platform.python_version(), "torch": torch.__version__, **versions}
+
+
+def today() -> str:
+    """The date in UTC."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 def git_commit() -> str | None:

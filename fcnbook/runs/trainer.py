@@ -1,5 +1,6 @@
 """One recipe, one run folder, one result: trains (or resumes), evaluates, judges.
 
+What a step does is in `fcnbook.training`, what happens between steps in `fcnbook.runs.monitor`; here is what a run is.
 Notebooks call `run` directly at tiny scale; for long runs `launch` starts this module as a process of its own
 (`python -m fcnbook.runs.trainer FOLDER`), which reads its request from the folder and ends when its starter dies.
 """
@@ -7,21 +8,18 @@ Notebooks call `run` directly at tiny scale; for long runs `launch` starts this 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fcnbook.build import (
     build_class_weights,
@@ -33,7 +31,7 @@ from fcnbook.build import (
 )
 from fcnbook.cost import count_cost
 from fcnbook.datasets.table import DATASETS
-from fcnbook.draw import colorize, contact_sheet, grid, png_bytes
+from fcnbook.draw import colorize, grid, png_bytes
 from fcnbook.evaluation import protocol_line, score
 from fcnbook.files import InputError, write_atomic, write_json
 from fcnbook.metrics import Scores
@@ -41,7 +39,6 @@ from fcnbook.published import PublishedRow, judge_scores, rows_of, why_no_verdic
 from fcnbook.recipe import (
     Execution,
     Recipe,
-    ScheduleSpec,
     recipe_from_dict,
     recipe_hash,
     recipe_to_dict,
@@ -49,21 +46,18 @@ from fcnbook.recipe import (
 from fcnbook.recipes import RECIPES
 from fcnbook.runs.folder import RunDir
 from fcnbook.runs.limits import check_execution
+from fcnbook.runs.monitor import RunMonitor, RunParts
 from fcnbook.runs.report import (
     RunReport,
-    git_commit,
+    find_provenance,
     hardware_name,
     none_if_nan,
     peak_memory_gib,
-    software_versions,
+    today,
 )
 from fcnbook.runs.start_weights import load_init
-from fcnbook.training import NonFiniteLossError, train
-from fcnbook.types import Sample, SegmentationDataset
-from fcnbook.weights.checkpoint import load_weights, resume, save_checkpoint, save_weights
-
-NUM_PREDICTIONS = 4
-"""Validation pictures whose prediction is drawn into the run folder at every validation."""
+from fcnbook.training import Monitor, NonFiniteLossError, train
+from fcnbook.weights.checkpoint import load_weights, resume
 
 
 def run(
@@ -75,6 +69,7 @@ def run(
     execution: Execution | None = None,
     ms_flip: bool = False,
     init: Sequence[str | os.PathLike[str]] = (),
+    monitor: Monitor | Sequence[Monitor] | None = None,
 ) -> RunReport:
     """Train and evaluate a recipe in this process; the report, which also lies in `out` as result.json.
 
@@ -90,14 +85,20 @@ def run(
         ms_flip: score with several scales and mirrored pictures too.
         init: files or run folders to take the start weights from, one for each name of `recipe.init`, in place of
             the files that these names stand for.
+        monitor: one or several monitors of your own beside that of the run: `fcnbook.training.Monitor` sees every
+            step and may stop the run, `ValidationMonitor` sees the validations too. A finished run calls none. Their
+            time counts as training time.
 
     Raises:
-        InputError: the data cannot be used, the folder holds another run, the disk is full, the loss is not finite, or
-            the machine cannot do it (`check_execution`).
+        InputError: the machine cannot do it (`check_execution`), the data cannot be used, the folder holds another
+            run, the disk is full, the loss is not finite, or a monitor is none.
         RunIsAlive: another process writes to the folder.
-        KeyboardInterrupt: after SIGINT or SIGTERM, once the step is finished and a checkpoint is written.
+        KeyboardInterrupt: after SIGINT or SIGTERM, or when a monitor asked to stop, once the step is finished and a
+            checkpoint is written. The same call goes on from there.
     """
-    check_execution(execution or Execution(), seed)
+    execution = execution or Execution()
+    check_execution(execution, seed)
+    others = _listed(monitor)
     run_dir = RunDir(out)
     with run_dir.lock():
         _claim(run_dir, recipe, seed)
@@ -105,8 +106,7 @@ def run(
         if stored is not None and (stored["miou_ms_flip"] is not None or not ms_flip):
             return RunReport.from_dict(stored)
         try:
-            started = _Run(recipe, run_dir, data_root, seed, execution or Execution(), init)
-            return started.finish(ms_flip)
+            return _finish(_build(recipe, run_dir, data_root, seed, execution), others, init, ms_flip)
         except KeyboardInterrupt:
             run_dir.append_event("interrupted")
             raise
@@ -115,378 +115,273 @@ def run(
             raise
 
 
+def _listed(monitor: Monitor | Sequence[Monitor] | None) -> list[Monitor]:
+    """One monitor, several or none, as a list."""
+    # A monitor may be a list of its own, as that of notebook 02 is.
+    found = [] if monitor is None else [monitor] if isinstance(monitor, Monitor) else list(monitor)
+    for one in found:
+        if not isinstance(one, Monitor):
+            raise InputError(
+                f"{one!r} is no monitor, for it has no method after_step; see `fcnbook.training.Monitor`."
+            )
+    return found
+
+
 def _claim(run_dir: RunDir, recipe: Recipe, seed: int) -> None:
     """Write recipe.json, or make sure that the folder is of this recipe and seed."""
-    wanted = {"recipe": recipe_to_dict(recipe), "recipe_hash": recipe_hash(recipe), "seed": seed}
-    found = run_dir.recipe()
+    found = _stored(run_dir)
     if found is None:
-        write_json(run_dir.recipe_file, wanted)
-    elif found != wanted:
-        differing = ", ".join(_differences(found, wanted))
+        fields = {"recipe": recipe_to_dict(recipe), "recipe_hash": recipe_hash(recipe), "seed": seed}
+        write_json(run_dir.recipe_file, fields)
+        return
+    stored, stored_hash, stored_seed = found
+    differing = _differences(
+        {"recipe": recipe_to_dict(stored), "seed": stored_seed},
+        {"recipe": recipe_to_dict(recipe), "seed": seed},
+    )
+    if not differing and stored_hash != recipe_hash(recipe):
+        differing = ["its recipe.json was changed after the run had begun"]
+    if differing:
         raise InputError(
-            f"{run_dir.path} holds another run ({differing}). Choose another --out folder, or delete this one."
+            f"{run_dir.path} holds another run ({', '.join(differing)}). Choose another --out folder, or delete this "
+            "one."
         )
 
 
+def _stored(run_dir: RunDir) -> tuple[Recipe, str, int] | None:
+    """Recipe, hash and seed of the run in a folder, as the run wrote them; None in a new folder.
+
+    The recipe is read by its content: fields that did not exist when it was written have their defaults.
+    """
+    try:
+        found = run_dir.recipe()
+        return (
+            None
+            if found is None
+            else (recipe_from_dict(found["recipe"]), found["recipe_hash"], found["seed"])
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{run_dir.recipe_file} cannot be read, so nobody knows which run this is ({error}). Choose another --out "
+            "folder, or delete this one."
+        ) from error
+
+
 def _differences(found: object, wanted: object, name: str = "") -> list[str]:
+    """One clause per field that differs, such as "recipe.optim.lr is 0.004 there and 0.5 here"."""
     if isinstance(found, dict) and isinstance(wanted, dict):
-        keys = [key for key in {**found, **wanted} if key != "recipe_hash"]
         return [
-            line
-            for key in keys
-            for line in _differences(found.get(key), wanted.get(key), f"{name}.{key}".lstrip("."))
+            clause
+            for key in {**found, **wanted}
+            for clause in _differences(found.get(key), wanted.get(key), f"{name}.{key}".lstrip("."))
         ]
     return [] if found == wanted else [f"{name} is {found} there and {wanted} here"]
 
 
-class _Run:
-    """The parts of one run while it goes on; the monitor of its training loop."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        run_dir: RunDir,
-        data_root: str | os.PathLike[str] | None,
-        seed: int,
-        execution: Execution,
-        init: Sequence[str | os.PathLike[str]],
-    ) -> None:
-        self.recipe, self.run_dir, self.seed, self.execution = recipe, run_dir, seed, execution
-        self.init = init
-        root = None if data_root is None else Path(data_root)
-        self.train_set = build_dataset(recipe, recipe.data.train_split, root)
-        self.val_set: SegmentationDataset = build_dataset(recipe, recipe.data.val_split, root)
-        self.device = find_device(execution.device)
-        self.precision = execution.precision or recipe.precision
-        torch.manual_seed(seed)
-        self.model = build_segmenter(recipe).to(self.device)
-        if execution.channels_last:
-            self.model.to(memory_format=torch.channels_last)
-        self.optimizer = build_optimizer(recipe, self.model)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.label_set = recipe.data.labels
-        self.commit = git_commit()
-        self.stop_requested = False
-
-    def finish(self, ms_flip: bool) -> RunReport:
-        """Do what is left to do, and write result.json."""
-        num_steps = self.recipe.schedule.num_steps
-        start_step = self._start()
-        with _stop_on_signal(self):
-            if self._was_validation_lost(start_step):
-                self._validate(start_step)
-            if start_step < num_steps:
-                self._train(start_step)
-            scores = self._validate(num_steps)
-            if self.recipe.schedule.keep == "best":
-                load_weights(self.model, self.run_dir.best_folder)
-                scores = self._score()
-            ms_flip_scores = self._score_ms_flip() if ms_flip else None
-        report = self._report(scores, ms_flip_scores)
-        report.save(self.run_dir.result_file)
-        self.run_dir.append_event("end", step=num_steps, miou=report.miou)
-        return report
-
-    def _start(self) -> int:
-        """Completed steps: 0, or those of the last checkpoint."""
-        num_steps, name = self.recipe.schedule.num_steps, self.recipe.name
-        checkpoint = self.run_dir.latest_checkpoint()
-        self.run_dir.append_event(
-            "start",
-            num_steps=num_steps,
-            recipe=name,
-            seed=self.seed,
-            device=str(self.device),
-            pid=os.getpid(),
-        )
-        step = 0
-        if checkpoint is None:
-            for sentence in load_init(self.model, self.recipe, self.init):
-                self.run_dir.append_event("init", text=sentence)
-        else:
-            step = resume(
-                checkpoint,
-                self.model,
-                self.optimizer,
-                self.scaler,
-                say=lambda sentence: self.run_dir.append_event("warning", text=sentence),
-            )
-            self.run_dir.append_event("resume", step=step)
-        reason = self._why_no_verdict()
-        if reason and self.recipe.scale == "full":
-            self.run_dir.append_event("warning", text=f"There will be no verdict: {reason}.")
-        self.seconds_before = _seconds_until(self.run_dir, step)
-        self.best_step, self.best_miou = _best_validation(self.run_dir, step)
-        return step
-
-    def _was_validation_lost(self, step: int) -> bool:
-        """Whether the choice of the best weights lacks a validation: a kill ended it after its checkpoint."""
-        schedule = self.recipe.schedule
-        if (
-            schedule.keep == "last"
-            or step in (0, schedule.num_steps)
-            or step not in _validation_steps(schedule)
-        ):
-            return False
-        return not any(e["event"] == "validation" and e["step"] == step for e in self.run_dir.events())
-
-    # Training
-
-    def _train(self, start_step: int) -> None:
-        weights = build_class_weights(self.recipe, self.train_set)
-        network = torch.compile(self.model) if self.execution.compile else self.model
-        now = time.perf_counter()
-        self._started = self._last_log = self._last_checkpoint = now
-        self._pause, self._steps_logged = 0.0, start_step
-        self._images, self._training_s = 0, 0.0
-        try:
-            train(
-                network,  # type: ignore[arg-type]  # compile returns the module in its wrapper
-                build_train_stream(
-                    self.recipe,
-                    self.train_set,
-                    seed=self.seed,
-                    start_step=start_step,
-                    workers=self.execution.workers,
-                ),
-                self.recipe,
-                self.optimizer,
-                self.scaler,
-                self,
-                start_step=start_step,
-                class_weights=None if weights is None else weights.to(self.device),
-                device=self.device,
-                precision=self.precision,
-            )
-        except NonFiniteLossError as error:
-            raise self._explain(error) from error
-        if self.stop_requested:
-            raise KeyboardInterrupt
-
-    def after_step(self, step: int, loss: Tensor, parts: dict[str, Tensor], lr: float) -> bool:
-        """Log, save and validate when it is time to; whether training goes on."""
-        now, schedule = time.perf_counter(), self.recipe.schedule
-        at_end = step == schedule.num_steps
-        validate = not at_end and step in _validation_steps(schedule)
-        # Saved before a validation, so that stopping inside one loses nothing.
-        save = at_end or validate or self.stop_requested
-        save = save or now - self._last_checkpoint >= self.execution.checkpoint_seconds
-        if save or now - self._last_log >= self.execution.log_seconds:
-            self._log(step, loss, parts, lr)
-        if save:
-            with self._off_the_clock():
-                self._save(step)
-        if validate and not self.stop_requested:
-            with self._off_the_clock():
-                self._validate(step)
-                self.model.train()
-        return not self.stop_requested
-
-    def _log(self, step: int, loss: Tensor, parts: dict[str, Tensor], lr: float) -> None:
-        value = float(loss)  # waits for the device, so the clock is read after it
-        now = time.perf_counter()
-        seconds = now - self._last_log - self._pause
-        images = (step - self._steps_logged) * self.recipe.batch_size
-        self._images, self._training_s = self._images + images, self._training_s + seconds
-        images_left = (self.recipe.schedule.num_steps - step) * self.recipe.batch_size
-        self.run_dir.append_event(
-            "train",
-            step=step,
-            loss=value,
-            **{f"loss_{name}": float(part) for name, part in parts.items()},
-            lr=lr,
-            seconds=round(self.seconds_before + now - self._started, 3),
-            images_per_second=round(images / max(seconds, 1e-9), 2),
-            eta_s=round(images_left * self._training_s / self._images, 1),
-            memory_gib=round(peak_memory_gib(), 3),
-        )
-        self._last_log, self._pause, self._steps_logged = now, 0.0, step
-
-    @contextmanager
-    def _off_the_clock(self) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self._pause += time.perf_counter() - started
-
-    def _save(self, step: int) -> None:
-        folder = self.run_dir.checkpoint_folder
-        save_checkpoint(folder, step, self.model, self.optimizer, self.scaler, self._metadata(step))
-        self.run_dir.append_event("checkpoint", step=step)
-        self._last_checkpoint = time.perf_counter()
-
-    def _metadata(self, step: int) -> dict[str, str]:
-        metadata = {"recipe": self.recipe.name, "recipe_hash": recipe_hash(self.recipe)}
-        return metadata | {"step": str(step), "seed": str(self.seed), "git_commit": self.commit or ""}
-
-    def _explain(self, error: NonFiniteLossError) -> InputError:
-        """Save and draw the batch; the sentence that says where it is."""
-        batch, folder = error.batch, self.run_dir.path
-        np.savez_compressed(
-            folder / "bad_batch.npz",
-            images=batch.images.numpy(),
-            labels=batch.labels.numpy(),
-            names=np.array(batch.names),
-        )
-        rows = [
-            [image[:3].permute(1, 2, 0).byte().numpy(), colorize(labels.numpy(), self.label_set.palette)]
-            for image, labels in zip(batch.images, batch.labels, strict=True)
-        ]
-        sheet = grid(rows, titles=("picture", "labels"), captions=batch.names)
-        write_atomic(folder / "bad_batch.png", png_bytes(sheet))
-        names = ", ".join(batch.names[:3]) + (" …" if len(batch.names) > 3 else "")
-        return InputError(
-            f"Training stopped: {error}. Its batch ({names}) is drawn in {folder / 'bad_batch.png'} and stored in "
-            f"{folder / 'bad_batch.npz'}; the last checkpoint is from before. Look at the labels first; then try a "
-            f"lower learning rate (now {self.recipe.optim.lr:g}), warm-up steps or gradient clipping."
-        )
-
-    # Evaluation
-
-    def _score(self) -> Scores:
-        """The scores of the present weights; draws predictions into the run folder."""
-        drawn: list[tuple[Sample, np.ndarray]] = []
-
-        def keep(index: int, sample: Sample, pred: np.ndarray) -> None:
-            if self.stop_requested:
-                raise KeyboardInterrupt
-            if index < NUM_PREDICTIONS:
-                drawn.append((sample, pred))
-
-        scores = score(self.model, self.val_set, self.recipe, device=self.device, on_sample=keep)
-        self._draw_predictions(drawn)
-        return scores
-
-    def _validate(self, step: int) -> Scores:
-        started = time.perf_counter()
-        scores = self._score()
-        if self.recipe.schedule.keep == "best" and not scores.miou <= self.best_miou:
-            self.best_step, self.best_miou = step, scores.miou
-            save_weights(self.run_dir.best_folder, self.model, self._metadata(step))
-        self.run_dir.append_event(
-            "validation",
-            step=step,
-            miou=none_if_nan(scores.miou),
-            iou_per_class=[none_if_nan(iou) for iou in scores.iou_per_class],
-            seconds=round(time.perf_counter() - started, 3),
-        )
-        return scores
-
-    def _draw_predictions(self, drawn: list[tuple[Sample, np.ndarray]]) -> None:
-        self.run_dir.predictions.mkdir(exist_ok=True)
-        for index, (sample, pred) in enumerate(drawn):
-            # Of colour and depth, or of colour and HHA, the colours.
-            colours = sample._replace(image=sample.image[..., :3].astype(np.uint8))
-            row = contact_sheet([colours], [pred], self.label_set, explain=False)
-            write_atomic(self.run_dir.predictions / f"{index}.png", png_bytes(row, few_colours=True))
-            write_atomic(self.run_dir.predictions / f"{index}_mask.png", png_bytes(pred))
-
-    def _score_ms_flip(self) -> Scores:
-        recipe = dataclasses.replace(self.recipe, evaluation=self.recipe.evaluation.with_ms_flip())
-        return score(self.model, self.val_set, recipe, device=self.device)
-
-    def _report(self, scores: Scores, ms_flip: Scores | None) -> RunReport:
-        recipe, cost = self.recipe, count_cost(self.recipe)
-        trains = [event for event in self.run_dir.events() if event["event"] == "train"]
-        rows = self._rows()
-        verdict = judge_scores(
-            rows, scores.miou, None if ms_flip is None else ms_flip.miou, reason=self._why_no_verdict()
-        )
-        return RunReport(
-            recipe=recipe.name,
-            recipe_hash=recipe_hash(recipe),
-            scale=recipe.scale,
-            data=recipe.data.name,
-            row=rows[0].key if rows and recipe.scale == "full" else None,
-            miou=scores.miou,
-            miou_ms_flip=None if ms_flip is None else ms_flip.miou,
-            macc=scores.macc,
-            aacc=scores.aacc,
-            fwiou=scores.fwiou,
-            iou_per_class=[none_if_nan(iou) for iou in scores.iou_per_class],
-            classes=list(self.label_set.classes),
-            protocol=protocol_line(recipe) + self._which_weights(),
-            num_steps=recipe.schedule.num_steps,
-            seconds=trains[-1]["seconds"],
-            images_per_second=round(float(np.median([event["images_per_second"] for event in trains])), 2),
-            peak_memory_gib=round(peak_memory_gib(), 3),
-            parameters=cost.parameters,
-            flops=cost.flops,
-            hardware=hardware_name(),
-            versions=software_versions(),
-            git_commit=self.commit,
-            seed=self.seed,
-            execution=dataclasses.asdict(self.execution),
-            date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-            verdict=verdict,
-        )
-
-    def _why_no_verdict(self) -> str:
-        """What keeps this run from being compared with a published row; "" if nothing does."""
-        recipe, full = self.recipe, RECIPES.get(self.recipe.name)
-        published = DATASETS[recipe.data.name].num_published
-        splits = {recipe.data.train_split: self.train_set, recipe.data.val_split: self.val_set}
-        return why_no_verdict(
-            self._rows(),
-            scale=recipe.scale,
-            num_steps=recipe.schedule.num_steps,
-            full_steps=None if full is None else full.schedule.num_steps,
-            images={split: (len(dataset), published(split)) for split, dataset in splits.items()},
-            overrides=recipe.overrides,
-            data=recipe.data.name,
-        )
-
-    def _rows(self) -> list[PublishedRow]:
-        recipe = self.recipe
-        return rows_of(recipe.name, overrides=recipe.overrides, data=recipe.data.name)
-
-    def _which_weights(self) -> str:
-        if self.recipe.schedule.keep == "last":
-            return ""
-        return f", weights of step {self.best_step}, the best of all validations on the evaluation set"
-
-
-def _validation_steps(schedule: ScheduleSpec) -> set[int]:
-    """Evenly spaced steps, or every so many; the last is the end of training."""
-    if schedule.validation_interval is not None:
-        return {*range(schedule.validation_interval, schedule.num_steps, schedule.validation_interval)} | {
-            schedule.num_steps
-        }
-    count = schedule.num_validations
-    return {round(schedule.num_steps * i / count) for i in range(1, count + 1)}
-
-
-def _best_validation(run_dir: RunDir, step: int) -> tuple[int, float]:
-    """Step and mIoU of the best validation up to `step`; (0, -1.0) before the first one."""
-    done = [e for e in run_dir.events() if e["event"] == "validation" and e["step"] <= step]
-    best = max(done, key=lambda e: -1.0 if e["miou"] is None else e["miou"], default=None)
-    return (0, -1.0) if best is None else (best["step"], best["miou"] or 0.0)
-
-
-def _seconds_until(run_dir: RunDir, step: int) -> float:
-    """Seconds of training that led to `step`, from the events of earlier processes."""
-    return max(
-        (e["seconds"] for e in run_dir.events() if e["event"] == "train" and e["step"] <= step), default=0.0
+def _build(
+    recipe: Recipe,
+    run_dir: RunDir,
+    data_root: str | os.PathLike[str] | None,
+    seed: int,
+    execution: Execution,
+) -> RunParts:
+    """The objects of a run, with random weights."""
+    root = None if data_root is None else Path(data_root)
+    train_set = build_dataset(recipe, recipe.data.train_split, root)
+    val_set = build_dataset(recipe, recipe.data.val_split, root)
+    device = find_device(execution.device)
+    torch.manual_seed(seed)
+    model = build_segmenter(recipe).to(device)
+    if execution.channels_last:
+        model.to(memory_format=torch.channels_last)
+    return RunParts(
+        recipe=recipe,
+        run_dir=run_dir,
+        seed=seed,
+        execution=execution,
+        device=device,
+        train_set=train_set,
+        val_set=val_set,
+        model=model,
+        optimizer=build_optimizer(recipe, model),
+        scaler=torch.amp.GradScaler(device.type, enabled=_precision(recipe, execution) == "fp16"),
+        provenance=find_provenance(device, hardware_name()),
     )
 
 
-@contextmanager
-def _stop_on_signal(owner: _Run) -> Iterator[None]:
-    """SIGINT and SIGTERM ask for an orderly stop; a second one interrupts at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals
-        return
+def _precision(recipe: Recipe, execution: Execution) -> Literal["fp32", "fp16", "bf16"]:
+    return execution.precision or recipe.precision
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        if owner.stop_requested:
-            raise KeyboardInterrupt
-        owner.stop_requested = True
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+def _finish(
+    parts: RunParts, others: Sequence[Monitor], init: Sequence[str | os.PathLike[str]], ms_flip: bool
+) -> RunReport:
+    """Do what is left to do: train, score, judge, and write result.json."""
+    schedule, run_dir = parts.recipe.schedule, parts.run_dir
+    start_step = _start(parts, init)
+    monitor = RunMonitor(parts, start_step, others)
+    with monitor.stops_on_signals():
+        if monitor.misses_validation(start_step):
+            monitor.validate(start_step)
+        if start_step < schedule.num_steps:
+            _train(parts, monitor, start_step)
+        scores = monitor.validate(schedule.num_steps)
+        which_weights = ""
+        if schedule.keep == "best":
+            load_weights(parts.model, run_dir.best_folder)
+            scores = monitor.score()
+            which_weights = (
+                f", weights of step {monitor.best_step}, the best of all validations on the evaluation set"
+            )
+        ms_flip_scores = _score_ms_flip(parts) if ms_flip else None
+    report = _report(parts, scores, ms_flip_scores, which_weights)
+    report.save(run_dir.result_file)
+    run_dir.append_event("end", step=schedule.num_steps, miou=report.miou)
+    return report
+
+
+def _start(parts: RunParts, init: Sequence[str | os.PathLike[str]]) -> int:
+    """Load the start weights or the last checkpoint; the number of completed steps."""
+    recipe, run_dir = parts.recipe, parts.run_dir
+    checkpoint = run_dir.latest_checkpoint()
+    run_dir.append_event(
+        "start",
+        num_steps=recipe.schedule.num_steps,
+        recipe=recipe.name,
+        seed=parts.seed,
+        device=str(parts.device),
+        pid=os.getpid(),
+    )
+    step = 0
+    if checkpoint is None:
+        for sentence in load_init(parts.model, recipe, init):
+            run_dir.append_event("init", text=sentence)
+    else:
+        step = resume(
+            checkpoint,
+            parts.model,
+            parts.optimizer,
+            parts.scaler,
+            say=lambda sentence: run_dir.append_event("warning", text=sentence),
+        )
+        run_dir.append_event("resume", step=step)
+    reason = _why_no_verdict(parts)
+    if reason and recipe.scale == "full":
+        run_dir.append_event("warning", text=f"There will be no verdict: {reason}.")
+    return step
+
+
+def _train(parts: RunParts, monitor: RunMonitor, start_step: int) -> None:
+    """Train to the last step.
+
+    Raises:
+        InputError: the loss was not finite.
+        KeyboardInterrupt: a stop was asked for; the step is finished and saved.
+    """
+    recipe, execution = parts.recipe, parts.execution
+    weights = build_class_weights(recipe, parts.train_set)
+    network = torch.compile(parts.model) if execution.compile else parts.model
+    monitor.start_clock()
     try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        train(
+            network,  # type: ignore[arg-type]  # compile returns the module in its wrapper
+            build_train_stream(
+                recipe, parts.train_set, seed=parts.seed, start_step=start_step, workers=execution.workers
+            ),
+            recipe,
+            parts.optimizer,
+            parts.scaler,
+            monitor,
+            start_step=start_step,
+            class_weights=None if weights is None else weights.to(parts.device),
+            device=parts.device,
+            precision=_precision(recipe, execution),
+        )
+    except NonFiniteLossError as error:
+        raise _explain(error, parts) from error
+    if monitor.stop_requested:
+        raise KeyboardInterrupt
+
+
+def _explain(error: NonFiniteLossError, parts: RunParts) -> InputError:
+    """Save and draw the batch; the sentence that says where it is."""
+    batch, folder = error.batch, parts.run_dir.path
+    np.savez_compressed(
+        folder / "bad_batch.npz",
+        images=batch.images.numpy(),
+        labels=batch.labels.numpy(),
+        names=np.array(batch.names),
+    )
+    palette = parts.recipe.data.labels.palette
+    rows = [
+        [image[:3].permute(1, 2, 0).byte().numpy(), colorize(labels.numpy(), palette)]
+        for image, labels in zip(batch.images, batch.labels, strict=True)
+    ]
+    sheet = grid(rows, titles=("picture", "labels"), captions=batch.names)
+    write_atomic(folder / "bad_batch.png", png_bytes(sheet))
+    names = ", ".join(batch.names[:3]) + (" …" if len(batch.names) > 3 else "")
+    return InputError(
+        f"Training stopped: {error}. Its batch ({names}) is drawn in {folder / 'bad_batch.png'} and stored in "
+        f"{folder / 'bad_batch.npz'}; the last checkpoint is from before. Look at the labels first; then try a "
+        f"lower learning rate (now {parts.recipe.optim.lr:g}), warm-up steps or gradient clipping."
+    )
+
+
+def _score_ms_flip(parts: RunParts) -> Scores:
+    recipe = dataclasses.replace(parts.recipe, evaluation=parts.recipe.evaluation.with_ms_flip())
+    return score(parts.model, parts.val_set, recipe, device=parts.device)
+
+
+def _report(parts: RunParts, scores: Scores, ms_flip: Scores | None, which_weights: str) -> RunReport:
+    recipe, cost, rows = parts.recipe, count_cost(parts.recipe), _rows(parts.recipe)
+    miou_ms_flip = None if ms_flip is None else ms_flip.miou
+    trains = [event for event in parts.run_dir.events() if event["event"] == "train"]
+    return RunReport(
+        recipe=recipe.name,
+        recipe_hash=recipe_hash(recipe),
+        scale=recipe.scale,
+        data=recipe.data.name,
+        row=rows[0].key if rows and recipe.scale == "full" else None,
+        miou=scores.miou,
+        miou_ms_flip=miou_ms_flip,
+        macc=scores.macc,
+        aacc=scores.aacc,
+        fwiou=scores.fwiou,
+        iou_per_class=[none_if_nan(iou) for iou in scores.iou_per_class],
+        classes=list(recipe.data.classes),
+        protocol=protocol_line(recipe) + which_weights,
+        num_steps=recipe.schedule.num_steps,
+        seconds=trains[-1]["seconds"],
+        images_per_second=round(float(np.median([event["images_per_second"] for event in trains])), 2),
+        peak_memory_gib=round(peak_memory_gib(), 3),
+        parameters=cost.parameters,
+        flops=cost.flops,
+        seed=parts.seed,
+        execution=dataclasses.asdict(parts.execution),
+        verdict=judge_scores(rows, scores.miou, miou_ms_flip, reason=_why_no_verdict(parts)),
+        # Packages and commit are those that this process began with; the date is that of its end.
+        **vars(dataclasses.replace(parts.provenance, date=today())),
+    )
+
+
+def _rows(recipe: Recipe) -> list[PublishedRow]:
+    return rows_of(recipe.name, overrides=recipe.overrides, data=recipe.data.name)
+
+
+def _why_no_verdict(parts: RunParts) -> str:
+    """What keeps this run from being compared with its published row; "" if nothing does, or if it has none."""
+    recipe, data = parts.recipe, parts.recipe.data
+    full, facts = RECIPES.get(recipe.name), DATASETS[data.name]
+    sets = {data.train_split: parts.train_set, data.val_split: parts.val_set}
+    return why_no_verdict(
+        _rows(recipe),
+        scale=recipe.scale,
+        num_steps=recipe.schedule.num_steps,
+        full_steps=None if full is None else full.schedule.num_steps,
+        images={split: (len(dataset), facts.num_published(split)) for split, dataset in sets.items()},
+        overrides=recipe.overrides,
+        data=data.name,
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -12,12 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fcnbook.build import build_segmenter
 from fcnbook.cost import count_cost
+from fcnbook.datasets.table import DATASETS
 from fcnbook.files import InputError
 from fcnbook.published import PUBLISHED
 from fcnbook.recipe import EvalSpec, OptimSpec
 from fcnbook.recipes import RECIPES, find_network, scaled
+from fcnbook.reproduce.bench import _network as network
+from fcnbook.reproduce.bench import _no_search_for_algorithms as no_search_for_algorithms
 from fcnbook.reproduce.bench import (
-    NATIVE_SIZE,
     bench,
     find_pictures,
     measure_memory,
@@ -26,8 +28,6 @@ from fcnbook.reproduce.bench import (
     time_pictures,
     train_steps,
 )
-from fcnbook.reproduce.bench import _network as network
-from fcnbook.reproduce.bench import _no_search_for_algorithms as no_search_for_algorithms
 
 RECIPE = small_recipe()
 CPU = torch.device("cpu")
@@ -151,10 +151,10 @@ class TestPictures:
         for recipe in (r for r in RECIPES.values() if r.data.name == name):
             pictures, origin = find_pictures(recipe, None, 2)
             (first, second) = pictures
-            assert first.shape == second.shape == (*NATIVE_SIZE[name], len(recipe.data.mean))
+            assert first.shape == second.shape == (*DATASETS[name].image_size, len(recipe.data.mean))
             assert first.dtype == (np.float32 if recipe.data.inputs == "color_depth" else np.uint8)
             assert not np.array_equal(first, second)
-            assert origin == "2 of 200 generated pictures of {}x{}".format(*NATIVE_SIZE[name])
+            assert origin == "2 of 200 generated pictures of {}x{}".format(*DATASETS[name].image_size)
             if name in ("cityscapes", "ade20k"):
                 break  # their recipes differ in nothing that matters here
 

@@ -289,7 +289,7 @@ def test_a_validation_that_an_interrupt_ended_is_made_up_for(tmp_path, monkeypat
         return score(*args, **kwargs)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("fcnbook.runs.trainer.score", interrupted)
+        patch.setattr("fcnbook.runs.monitor.score", interrupted)
         run(best_of(), tmp_path / "stopped", execution=Execution(device="cpu"))
     assert RunDir(tmp_path / "stopped").latest_checkpoint().name == "step-00000006"
     report = run(best_of(), tmp_path / "stopped", execution=EVERY_STEP)
@@ -304,7 +304,7 @@ def judged(monkeypatch):
     recipe = dataclasses.replace(small(4), scale="full", base=None)
     row = dataclasses.replace(PUBLISHED["000-01"], recipe=recipe.name)
     monkeypatch.setitem(RECIPES, recipe.name, recipe)
-    monkeypatch.setitem(PUBLISHED, "000-01", row)
+    monkeypatch.setitem(PUBLISHED, row.key, row)
     return recipe
 
 
