@@ -357,7 +357,7 @@ def _line_of_text(texts: Sequence[str], widths: Sequence[int]) -> Picture:
     page = _blank(_TEXT + 11, sum(widths) + _GAP * (len(widths) - 1))
     x = 0
     for text, width in zip(texts, widths, strict=False):
-        _write(page, _shortened(text, width), x, 0)
+        _write(page, shortened(text, width), x, 0)
         x += width + _GAP
     return page
 
@@ -401,7 +401,8 @@ def _write(page: Picture, text: str, x: int, y: int, size: int = _TEXT, colour: 
     spot[:] = _uint8(spot * (1.0 - ink) + np.array(colour, np.float32) * ink + 0.5)
 
 
-def _shortened(text: str, width: int, size: int = _TEXT) -> str:
+def shortened(text: str, width: int, size: int = _TEXT) -> str:
+    """The text, cut with an ellipsis where it is wider than so many pixels."""
     if text_width(text, size) <= width:
         return text
     while text and text_width(text + "…", size) > width:
@@ -414,5 +415,5 @@ def text_block(lines: Sequence[str], width: int, size: int = _TEXT) -> Picture:
     step = round(size * 1.6)
     page = _blank(step * len(lines) + 2 * _GAP, width)
     for index, text in enumerate(lines):
-        _write(page, _shortened(text, width - 2 * _GAP, size), _GAP, _GAP + index * step, size)
+        _write(page, shortened(text, width - 2 * _GAP, size), _GAP, _GAP + index * step, size)
     return page

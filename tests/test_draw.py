@@ -304,6 +304,13 @@ class TestText:
         assert draw.text_width("") == 0
         assert draw.text_width("road") < draw.text_width("sidewalk") < draw.text_width("sidewalk", 30)
 
+    def test_a_text_is_shortened_to_a_width(self):
+        assert draw.shortened("road", draw.text_width("road")) == "road"
+        cut = draw.shortened("a very long name", 60)
+        assert cut.endswith("…")
+        assert "a very long name".startswith(cut[:-1])
+        assert 40 < draw.text_width(cut) <= 60
+
 
 class TestColourBlindPalette:
     # Machado, Oliveira, Fernandes, "A physiologically-based model for simulation of color vision deficiency", 2009,

@@ -7,17 +7,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fcnbook.viewers._curves import RunCurves
     from fcnbook.viewers._widgets import show, show_box, still
     from fcnbook.viewers.compare import Comparison, compare_runs
     from fcnbook.viewers.guess import Guess
     from fcnbook.viewers.masks import MaskViewer, mask_view
-    from fcnbook.viewers.training import RunCurves, TrainingWatcher, run_or_watch, run_view
+    from fcnbook.viewers.training import TrainingWatcher, run_or_watch, run_view
 
 _HOME = {
     "Comparison": "compare",
     "Guess": "guess",
     "MaskViewer": "masks",
-    "RunCurves": "training",
+    "RunCurves": "_curves",
     "TrainingWatcher": "training",
     "compare_runs": "compare",
     "mask_view": "masks",

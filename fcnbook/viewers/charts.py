@@ -8,6 +8,7 @@ give the same pixels. What a slider redraws is in `fcnbook.draw`, which is faste
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -20,7 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter, StrMethodFormatter
 
-from fcnbook.draw import Colour, Picture, text_width
+from fcnbook.draw import Colour, Picture, shortened, text_width
 
 Points = Sequence[tuple[float, float]]
 
@@ -47,9 +48,10 @@ _STYLE = {
     "lines.markersize": 5.0,
     "axes.prop_cycle": cycler(color=LINE_COLOURS),
     "legend.frameon": False,
+    "text.parse_math": False,  # a class may be called "$a$"
 }
 _MOST_MARKERS = 20
-"""Points of a line that are marked; with more of them the line is enough."""
+"""Points of a line that are all marked; with more of them the line is enough."""
 _ROW = 240
 """Height of a chart in pixels."""
 _BAR = 22
@@ -63,7 +65,9 @@ _TEXT = 13
 @contextmanager
 def _style() -> Iterator[None]:
     """Our settings, whatever the notebook has set."""
-    with mpl.style.context(["default", _STYLE]):
+    with mpl.style.context(["default", _STYLE]), warnings.catch_warnings():
+        # Letters that the font lacks are drawn as boxes, here as in `fcnbook.draw`; a warning per look helps nobody.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
@@ -94,26 +98,31 @@ def lines_figure(
                 axes.set_xlim(0, num_steps)
             if title.startswith("mIoU") and axes.axison:
                 axes.set_ylim(0, 1)
-                axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+                axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     return figure
 
 
 def ious_figure(
-    ious: Mapping[str, float], colours: Sequence[Colour], title: str = "IoU per class", width: int = 500
+    names: Sequence[str],
+    ious: Sequence[float],
+    colours: Sequence[Colour],
+    title: str = "IoU per class",
+    width: int = 500,
 ) -> Figure:
     """A bar per class.
 
     Args:
-        ious: name of a class -> IoU in [0, 1], nan where the class is absent.
+        names: of the classes; two may be called the same.
+        ious: of each of these classes, in [0, 1]; nan where it is absent.
         colours: RGB of each of these classes.
         title: above the bars.
         width: in pixels; the height follows from the number of classes.
     """
     bottom = 34 + _BAR * max(1, len(ious))
-    name_width = max((text_width(_shortened(name), _TEXT) for name in ious), default=0)
+    name_width = max((text_width(_shortened(name), _TEXT) for name in names), default=0)
     with _style():
         figure = Figure(figsize=(width / _DPI, max(_ROW, bottom + 6) / _DPI))
-        plot_ious(_axes_at(figure, 24 + name_width, 34, width - 66, bottom), ious, colours, title)
+        plot_ious(_axes_at(figure, 24 + name_width, 34, width - 66, bottom), names, ious, colours, title)
     return figure
 
 
@@ -133,17 +142,28 @@ def plot_lines(axes: Axes, lines: Mapping[str, Points], title: str, x_label: str
         return
     for name, points in lines.items():
         steps, values = [x for x, _ in points], [y for _, y in points]
-        marker = "o" if len(points) <= _MOST_MARKERS else None
-        axes.plot(steps, values, label=name, marker=marker, clip_on=False)
+        axes.plot(steps, values, label=name, marker="o", markevery=_marked(values), clip_on=False)
     if len(lines) > 1:
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 0.97), ncols=len(lines), borderaxespad=0)
+        legend = axes.legend(loc="lower right", bbox_to_anchor=(1, 0.97), ncols=len(lines), borderaxespad=0)
+        for line in legend.get_lines():
+            line.set_marker("")
     axes.set_ylim(bottom=0)
     axes.set_xlabel(x_label)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def plot_ious(axes: Axes, ious: Mapping[str, float], colours: Sequence[Colour], title: str) -> None:
+def _marked(values: Sequence[float]) -> list[int]:
+    """Places of the points to mark: of all where they are few, else of those that no line reaches."""
+    finite = [math.isfinite(y) for y in values]
+    few = len(values) <= _MOST_MARKERS
+    around = [False, *finite, False]
+    return [k for k, here in enumerate(finite) if here and (few or not (around[k] or around[k + 2]))]
+
+
+def plot_ious(
+    axes: Axes, names: Sequence[str], ious: Sequence[float], colours: Sequence[Colour], title: str
+) -> None:
     """A bar per class, labelled in percent; nan is labelled "absent"."""
     axes.set_title(title, loc="left")
     if not ious:
@@ -151,14 +171,14 @@ def plot_ious(axes: Axes, ious: Mapping[str, float], colours: Sequence[Colour], 
         return
     # One collection and plain texts: a patch and a tick per class would take ten times as long.
     thickness = 0.72 * _BAR * 72 / _DPI
-    values = np.array(list(ious.values()))
+    values = np.array(ious)
     places, there = np.arange(len(values)), ~np.isnan(values)
-    face = np.array(colours[: len(values)]) / 255
+    face = np.array(colours) / 255
     axes.hlines(places, 0, 1, color="#e1e1e6", linewidth=thickness)  # how long 100 % is
     axes.hlines(places[there], 0, values[there], color="#787878", linewidth=thickness)
     inset = np.minimum(0.003, values[there] / 2)
     axes.hlines(places[there], inset, values[there] - inset, color=face[there], linewidth=thickness - 1.4)
-    for place, (name, value) in enumerate(ious.items()):
+    for place, (name, value) in enumerate(zip(names, ious, strict=True)):
         text, ink = ("absent", "#828282") if math.isnan(value) else (f"{100 * value:.1f} %", "#28282d")
         axes.text(1.02, place, text, va="center", color=ink)
         axes.text(-0.02, place, _shortened(name), va="center", ha="right")
@@ -182,8 +202,4 @@ def _say_nothing_yet(axes: Axes) -> None:
 
 
 def _shortened(name: str) -> str:
-    if text_width(name, _TEXT) <= _LONGEST_NAME:
-        return name
-    while text_width(name + "…", _TEXT) > _LONGEST_NAME:
-        name = name[:-1]
-    return name + "…"
+    return shortened(name, _LONGEST_NAME, _TEXT)

@@ -480,7 +480,7 @@ Points = list[tuple[float, float]]
 
 def _curves(run: ComparedRun) -> tuple[Points, Points] | None:
     """(step, loss) of training and (step, mIoU) of the validations, as the run ended; None without any."""
-    from fcnbook.viewers.training import RunCurves
+    from fcnbook.viewers._curves import RunCurves
 
     folder = run.path if run.path.is_dir() else run.path.parent
     try:

@@ -27,47 +27,13 @@ from fcnbook.runs.launch import start
 from fcnbook.runs.report import RunReport
 from fcnbook.runs.trainer import run
 from fcnbook.viewers import charts
+from fcnbook.viewers._curves import RunCurves, number
 from fcnbook.viewers._widgets import PicturedBox, percent, png_image, shows_errors
 
 HEADLESS = "FCNBOOK_HEADLESS"
 """Environment variable: when set, nobody looks at the notebook while it runs, and progress is printed."""
-
-
-class RunCurves:
-    """The points of a run that hold: what a killed process did after its last checkpoint was done again."""
-
-    def __init__(self, events: Sequence[dict[str, Any]]) -> None:
-        self.train: list[dict[str, Any]] = []
-        self.validations: list[dict[str, Any]] = []
-        self.num_earlier = 0
-        """How many of the training events were written by earlier processes."""
-        self.num_steps = 0
-        self.recipe = ""
-        self.last: dict[str, Any] = {}
-        earlier: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
-        for event in events:
-            self.last = event
-            match event["event"]:
-                case "start":  # from the first step, unless a resume follows
-                    self.num_steps, self.recipe = event["num_steps"], event.get("recipe", "")
-                    earlier = (self.train, self.validations)
-                    self.train, self.validations, self.num_earlier = [], [], 0
-                case "resume":
-                    kept = ([e for e in lines if e["step"] <= event["step"]] for lines in earlier)
-                    self.train, self.validations = kept
-                    self.num_earlier = len(self.train)
-                case "train":
-                    self.train.append(event)
-                case "validation":
-                    self.validations.append(event)
-
-    def series(self, key: str) -> list[tuple[float, float]]:
-        """(step, value) of a key of the training events."""
-        return [(e["step"], _number(e[key])) for e in self.train if key in e]
-
-    def miou(self) -> list[tuple[float, float]]:
-        """(step, mIoU) of the validations."""
-        return [(e["step"], _number(e["miou"])) for e in self.validations]
+_BARS_OF_MANY = 20
+"""With more than twice as many classes, so many of the highest and of the lowest IoUs are shown."""
 
 
 def run_view(
@@ -89,15 +55,14 @@ def run_view(
     if len(names) > 1:  # with a single part, it is the loss
         losses |= {name.removeprefix("loss_"): curves.series(name) for name in names}
     last: dict[str, Any] = curves.validations[-1] if curves.validations else {"step": 0, "iou_per_class": []}
-    ious = [_number(iou) for iou in last["iou_per_class"]]
+    ious = [number(iou) for iou in last["iou_per_class"]]
     if label_set is None:
         label_set = LabelSet(tuple(str(k) for k in range(len(ious))), ((86, 140, 200),) * len(ious))
-    title = f"IoU per class after step {last['step']}" if ious else "IoU per class"
     lines = charts.lines_figure(
         losses, curves.miou(), curves.series("lr"), num_steps=curves.num_steps, width=width
     )
     page = charts.drawn(lines)
-    bars = _bars(label_set.classes if ious else (), tuple(ious), label_set.palette, title, width - width // 2)
+    bars = _bars(label_set, tuple(ious), last["step"], width - width // 2)
     upper = page.shape[0] // 2  # the bars stand below mIoU
     right = np.concatenate([page[:upper, width // 2 :], bars])
     rows = [draw.beside([page[:, : width // 2], right])]
@@ -108,15 +73,16 @@ def run_view(
 
 
 @lru_cache(maxsize=4)
-def _bars(
-    names: tuple[str, ...], ious: tuple[float, ...], colours: tuple[draw.Colour, ...], title: str, width: int
-) -> draw.Picture:
-    """The bars of a validation: many of them take a second, and they change with the next validation only."""
-    return charts.drawn(charts.ious_figure(dict(zip(names, ious, strict=True)), colours, title, width))
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _bars(label_set: LabelSet, ious: tuple[float, ...], step: int, width: int) -> draw.Picture:
+    """The bars of a validation, which change with the next validation only."""
+    title = f"IoU per class after step {step}"
+    bars = list(zip(label_set.classes, ious, label_set.palette, strict=True)) if ious else []
+    if len(bars) > 2 * _BARS_OF_MANY:
+        ranked = sorted((bar for bar in bars if not math.isnan(bar[1])), key=lambda bar: -bar[1])
+        bars = ranked[:_BARS_OF_MANY] + ranked[_BARS_OF_MANY:][-_BARS_OF_MANY:]
+        title = f"IoU after step {step}: highest and lowest of {len(ranked)} classes"
+    names, values, colours = zip(*bars, strict=True) if bars else ((), (), ())
+    return charts.drawn(charts.ious_figure(names, values, colours, title if ious else "IoU per class", width))
 
 
 class TrainingWatcher(PicturedBox):
@@ -173,7 +139,7 @@ class TrainingWatcher(PicturedBox):
         if curves.train:
             parts.append(f"loss {curves.train[-1]['loss']:.3f}")
         if curves.validations:
-            parts.append(f"mIoU {percent(_number(curves.validations[-1]['miou']))}")
+            parts.append(f"mIoU {percent(number(curves.validations[-1]['miou']))}")
         if curves.train and self.status == "running":
             parts.append(f"{curves.train[-1]['images_per_second']:.3g} pictures/s")
             left = self.seconds_left()

@@ -52,10 +52,17 @@ class TestLines:
         assert [line.get_color() for line in axes.lines] == ["#0072b2", "#d55e00", "#009e73"]
         assert figure().axes[0].get_legend() is None
 
-    @pytest.mark.parametrize(("count", "marker"), [(1, "o"), (2, "o"), (20, "o"), (21, "None")])
-    def test_few_points_are_marked(self, count, marker):
+    @pytest.mark.parametrize(("count", "marked"), [(1, 1), (2, 2), (20, 20), (21, 0)])
+    def test_few_points_are_marked(self, count, marked):
         (line,) = figure(miou=[(float(k), 0.5) for k in range(count)]).axes[1].lines
-        assert line.get_marker() == marker
+        assert line.get_marker() == "o"
+        assert len(line.get_markevery()) == marked
+
+    def test_of_many_points_those_that_no_line_reaches_are_marked(self):
+        values = [0.5] * 30
+        values[4] = values[6] = values[28] = math.nan
+        (line,) = figure(miou=[(float(k), y) for k, y in enumerate(values)]).axes[1].lines
+        assert line.get_markevery() == [5, 29]
 
     def test_a_value_that_is_not_finite_interrupts_the_line(self):
         (line,) = figure(miou=[(1.0, 0.2), (2.0, math.nan), (3.0, 0.4)]).axes[1].lines
@@ -78,12 +85,12 @@ class TestLines:
         assert formatter(value) == text
 
     def test_miou_is_in_percent(self):
-        assert figure().axes[1].yaxis.get_major_formatter()(0.6) == "60%"
+        assert figure().axes[1].yaxis.get_major_formatter()(0.6) == "60 %"
 
 
 class TestIous:
     def test_lengths_names_and_numbers(self):
-        (axes,) = ious_figure({"sky": 1.0, "road": 0.5, "car": 0.25}, COLOURS, "IoU per class").axes
+        (axes,) = ious_figure(["sky", "road", "car"], [1.0, 0.5, 0.25], COLOURS, "IoU per class").axes
         track, outline, bars = axes.collections
         assert [segment[1][0] for segment in track.get_segments()] == [1, 1, 1]
         assert [segment[1].tolist() for segment in outline.get_segments()] == [[1, 0], [0.5, 1], [0.25, 2]]
@@ -92,25 +99,37 @@ class TestIous:
         assert (axes.get_xlim(), axes.get_ylim()) == ((0, 1), (2.5, -0.5))  # the first class is at the top
 
     def test_drawn_lengths_are_in_proportion(self):
-        page = drawn(ious_figure({"sky": 1.0, "road": 0.5, "car": 0.25}, COLOURS))
+        page = drawn(ious_figure(["sky", "road", "car"], [1.0, 0.5, 0.25], COLOURS))
         areas = [(page == colour).all(-1).sum() for colour in COLOURS]
         assert areas[1] / areas[0] == pytest.approx(0.5, abs=0.03)
         assert areas[2] / areas[0] == pytest.approx(0.25, abs=0.03)
 
     def test_an_absent_class_has_no_bar(self):
-        (axes,) = ious_figure({"sky": math.nan, "road": 0.0}, COLOURS).axes
+        (axes,) = ious_figure(["sky", "road"], [math.nan, 0.0], COLOURS[:2]).axes
         assert texts(axes) == ["absent", "sky", "0.0 %", "road"]
         assert [segment[0][1] for segment in axes.collections[1].get_segments()] == [1]
 
     def test_long_names_are_cut_and_stay_on_the_page(self):
-        page = drawn(ious_figure({"m" * 60: 0.5}, COLOURS))
+        page = drawn(ious_figure(["m" * 60], [0.5], COLOURS[:1]))
         assert (page[:, :4] == 255).all()
-        (axes,) = ious_figure({"m" * 60: 0.5}, COLOURS).axes
+        (axes,) = ious_figure(["m" * 60], [0.5], COLOURS[:1]).axes
         name = texts(axes)[1]
         assert name == "m" * (len(name) - 1) + "…" and 10 < len(name) < 20
 
+    @pytest.mark.parametrize("name", ["$\\frac$", "$a$", "道路"])
+    def test_a_name_is_no_formula_and_a_missing_letter_no_warning(self, name):
+        (axes,) = (shown := ious_figure([name], [0.5], COLOURS[:1])).axes
+        drawn(shown)  # a warning is an error in tests
+        assert texts(axes) == ["50.0 %", name]
+        assert not any(text.get_parse_math() for text in axes.texts)
+
+    def test_two_classes_of_one_name_keep_their_bars(self):
+        (axes,) = ious_figure(["car", "car", "road"], [0.1, 0.2, 0.3], COLOURS).axes
+        ends = [segment[1][0] for segment in axes.collections[1].get_segments()]
+        assert ends == pytest.approx([0.1, 0.2, 0.3])
+
     def test_before_the_first_validation(self):
-        (axes,) = ious_figure({}, ()).axes
+        (axes,) = ious_figure((), (), ()).axes
         assert texts(axes) == ["no values yet"]
 
 

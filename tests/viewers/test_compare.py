@@ -360,6 +360,17 @@ def test_comparing_loads_no_large_package(finished):
     assert done.stdout == "[]\n"
 
 
+def test_the_figure_needs_no_torch(finished):
+    folder = finished("a", result(), [], events([3.0, 1.0], [(1, 0.2)]))
+    script = (
+        "import sys; from fcnbook.viewers.compare import compare_runs\n"
+        f"assert compare_runs([{str(folder)!r}]).figure().axes[0].lines\n"
+        "print([name for name in ('torch', 'ipywidgets', 'matplotlib.pyplot') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_seed_group_takes_runs_that_belong_together(finished):
     group = seed_group([read_run(finished(str(s), result(seed=s, miou=0.4 + s / 10))) for s in (0, 1)])
     assert (group.runs, group.seeds, group.miou.best) == ((0, 1), (0, 1), 0.5)

@@ -20,8 +20,8 @@ from small_runs import ENDLESS, has_step, small_recipe, wait_until
 import fcnbook
 from fcnbook import draw
 from fcnbook.files import InputError, write_json
-from fcnbook.labels import STREETS
-from fcnbook.recipe import Execution, recipe_to_dict
+from fcnbook.labels import STREETS, LabelSet
+from fcnbook.recipe import Execution, recipe_hash, recipe_to_dict
 from fcnbook.recipes import RECIPES
 from fcnbook.runs.folder import RunDir, run_folder
 from fcnbook.runs.launch import TrainerStopped, attach
@@ -78,6 +78,18 @@ class TestRunView:
         assert all_of_it.shape[0] == more.shape[0] + 2 * 100
         assert (all_of_it[-200:] == 7).all()
 
+    def test_of_many_classes_the_highest_and_the_lowest_are_shown(self):
+        """Each colour is that of one class: the 20 bars above are of the highest, the 20 below of the lowest."""
+        names = LabelSet(tuple(f"class {k}" for k in range(60)), tuple((k, 200, 0) for k in range(60)))
+        ious = [(7 * k % 60 + 1) / 61 for k in range(60)]
+        ious[0] = None
+        event = {"event": "validation", "step": 20, "miou": 0.5, "iou_per_class": ious}
+        page = run_view(RunCurves([START, train(10), event]), names)
+        bars = page[(page[..., 1] == 200) & (page[..., 2] == 0)][:, 0]
+        ranked = sorted((k for k in range(1, 60)), key=lambda k: -ious[k])
+        assert list(dict.fromkeys(bars.tolist())) == ranked[:20] + ranked[-20:]
+        assert page.shape[0] < 1200
+
     def test_classes_without_names_are_numbered(self):
         page = run_view(RunCurves([START, train(10), validation(10, 0.5)]), None)
         assert (page == (86, 140, 200)).all(-1).sum() > 1000
@@ -89,7 +101,8 @@ def run(tmp_path):
     run = RunDir(tmp_path / "run")
     run.path.mkdir()
     recipe = RECIPES["fcn_r18-d8_192x384_10k_streets"]
-    write_json(run.recipe_file, {"recipe": recipe_to_dict(recipe), "seed": 0})
+    stored = {"recipe": recipe_to_dict(recipe), "recipe_hash": recipe_hash(recipe), "seed": 0}
+    write_json(run.recipe_file, stored)
     run.append_event("start", num_steps=100, recipe="a recipe")
     add_step(run, 40)
     return run
