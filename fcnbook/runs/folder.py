@@ -24,9 +24,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from fcnbook.files import InputError, write_error
 from fcnbook.recipe import Recipe
 
 Status = Literal["new", "running", "stopped", "finished"]
+
+
+_NAMES = {
+    **dict.fromkeys(("checkpoint", "best", "predictions"), True),
+    **dict.fromkeys(
+        ("recipe.json", "request.json", "events.jsonl", "result.json", "run.lock", "run.pid"), False
+    ),
+    **dict.fromkeys(("executed.ipynb", "executed.html", "trainer.log", "kernel.log"), False),
+    **dict.fromkeys(("bad_batch.npz", "bad_batch.png"), False),
+}
+"""What a run folder holds, and whether it is a folder."""
+
+
+def _is_of_a_run(name: str) -> bool:
+    """Whether a run, or an atomic write of its that was killed, makes something of that name."""
+    return name in _NAMES or (name.startswith(".") and name.endswith(".part"))
 
 
 class RunIsAlive(RuntimeError):
@@ -73,16 +90,57 @@ class RunDir:
         """The folder and its status."""
         return f"RunDir({str(self.path)!r}, {self.status()})"
 
+    def make(self) -> None:
+        """The folder, made if it is not there; everything that writes into it comes through here first.
+
+        Raises:
+            InputError: the folder holds what no run made, one of the files of a run is a link or of another kind, or
+                the folder cannot be made. Nothing is written or removed.
+        """
+        self.refuse_links()
+        if self.path.is_dir() and not self.recipe_file.exists():
+            foreign = sorted(path.name for path in self.path.iterdir() if not _is_of_a_run(path.name))
+            if foreign:
+                more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+                raise InputError(
+                    f"{self.path} is no run folder: it holds {', '.join(foreign[:3])}{more}. A run writes into an empty "
+                    "or new folder, or into one of its own; choose another --out folder."
+                )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(self.path, error) from error
+
+    def refuse_links(self) -> None:
+        """Raise where a file or folder of a run is a link or of another kind: a run writes into its own folder only.
+
+        Raises:
+            InputError: names the first one.
+        """
+        for name, is_folder in _NAMES.items():
+            path = self.path / name
+            if path.is_symlink():
+                raise InputError(
+                    f"{path} is a link, and a run writes into its own folder only. Remove the link, or choose another "
+                    "--out folder."
+                )
+            if path.exists() and path.is_dir() != is_folder:
+                kind = "file" if is_folder else "folder"
+                raise InputError(
+                    f"{path} is a {kind}, which no run made. Move it away, or choose another --out folder."
+                )
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder as its only writer; the operating system lets go when the process dies.
 
         Raises:
             RunIsAlive: another process holds it.
+            InputError: as `make`.
         """
         from filelock import FileLock, Timeout
 
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.make()
         lock = FileLock(self._lock_file)
         try:
             lock.acquire(timeout=1)  # longer than the moment for which `status` of a reader takes it
@@ -106,8 +164,8 @@ class RunDir:
         """Whether a process writes to the folder now."""
         from filelock import FileLock, Timeout
 
-        if not self._lock_file.exists():
-            return False
+        if self._lock_file.is_symlink() or not self._lock_file.exists():
+            return False  # a link is no lock of ours, and `refuse_links` says so to whoever wants to write
         try:
             with FileLock(self._lock_file, timeout=0):
                 return False

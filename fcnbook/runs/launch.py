@@ -171,6 +171,7 @@ def start(
     """
     check_execution(execution or Execution(), seed)
     run_dir = RunDir(out)
+    run_dir.refuse_links()
     own = _started.get(run_dir.path.resolve())
     if own is not None and own.is_alive():
         _refuse_other_run(run_dir, recipe, seed)
@@ -178,7 +179,7 @@ def start(
     if run_dir.is_locked():
         _refuse_other_run(run_dir, recipe, seed)
         return RunHandle(run_dir, None)
-    run_dir.path.mkdir(parents=True, exist_ok=True)
+    run_dir.make()
     request = {
         "recipe": recipe_to_dict(recipe),
         "seed": seed,
