@@ -1,4 +1,4 @@
-"""Pictures and class ids -> pictures one can look at: masks, overlays, error maps, contact sheets, curves.
+"""Pictures and class ids -> pictures one can look at: masks, overlays, error maps, contact sheets.
 
 Everything is a plain function on numpy arrays, drawn with cv2 and Pillow; nothing here knows of
 notebooks, widgets or matplotlib's figures, so a slider redraws in milliseconds and a test can compare pixels. A
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -45,19 +45,10 @@ and of three colour blindnesses (simulated as in Machado et al. 2009). The first
 colours of Streets and of CamVid come as close as 6."""
 
 _INK: Colour = (40, 40, 45)
-_FAINT: Colour = (225, 225, 230)
 _PAPER = 255
 _GAP = 8
 _TEXT = 15
 """Height of ordinary text in pixels."""
-_LINE_COLOURS: tuple[Colour, ...] = (
-    (0, 114, 178),
-    (213, 94, 0),
-    (0, 158, 115),
-    (204, 121, 167),
-    (86, 86, 86),
-)
-"""Okabe and Ito's colours, darkest first."""
 
 
 def colour_blind(label_set: LabelSet) -> LabelSet:
@@ -425,167 +416,3 @@ def text_block(lines: Sequence[str], width: int, size: int = _TEXT) -> Picture:
     for index, text in enumerate(lines):
         _write(page, _shortened(text, width - 2 * _GAP, size), _GAP, _GAP + index * step, size)
     return page
-
-
-# ---- charts ------------------------------------------------------------------------------------------------
-
-
-def curve(
-    series: Mapping[str, Sequence[tuple[float, float]]],
-    title: str = "",
-    x_label: str = "",
-    size: tuple[int, int] = (260, 600),
-    y_range: tuple[float, float] | None = None,
-    x_range: tuple[float, float] | None = None,
-    percent: bool = False,
-) -> Picture:
-    """A line chart.
-
-    Args:
-        series: name -> points (x, y) in the order of x. A point that is not finite interrupts its line; a
-            single point is drawn as a dot.
-        title: written above, with the names of the series where there are several.
-        x_label: written below the axis.
-        size: (height, width) in pixels.
-        y_range: lowest and highest y; None takes them from the points.
-        x_range: the same of x.
-        percent: y lies in [0, 1] and is labelled in percent.
-
-    Returns:
-        (height, width, 3) uint8 RGB.
-    """
-    points = [p for line in series.values() for p in line if math.isfinite(p[0]) and math.isfinite(p[1])]
-    page = _blank(*size)
-    _chart_title(page, title, list(series))
-    if not points:
-        _write(page, "no values yet", size[1] // 2 - 45, size[0] // 2 - 8, colour=(130, 130, 130))
-        return page
-    x_ticks = _ticks(*(x_range or _extent([p[0] for p in points])), most=8, margin=False)
-    y_ticks = _ticks(*(y_range or _extent([p[1] for p in points])), most=5, margin=y_range is None)
-    y_texts = [_number(y * 100) + " %" if percent else _number(y) for y in y_ticks]
-    box = _Box(
-        left=max(text_width(t, 13) for t in y_texts) + 14,
-        right=size[1] - 24,
-        top=34,
-        bottom=size[0] - (46 if x_label else 28),
-        x=(x_ticks[0], x_ticks[-1]) if x_range is None else x_range,
-        y=(y_ticks[0], y_ticks[-1]),
-    )
-    _axes(page, box, x_ticks, y_ticks, y_texts, x_label)
-    for index, line in enumerate(series.values()):
-        _line(page, box, line, _LINE_COLOURS[index % len(_LINE_COLOURS)])
-    return page
-
-
-def bars(
-    names: Sequence[str],
-    values: Sequence[float],
-    colours: Sequence[Colour],
-    title: str = "",
-    width: int = 400,
-) -> Picture:
-    """A horizontal bar for each value in [0, 1], labelled in percent; nan is labelled "absent"."""
-    line = 22
-    page = _blank(34 + line * len(names) + _GAP, width)
-    _chart_title(page, title, [])
-    left = min(width // 2, max((text_width(name, 13) for name in names), default=0) + 20)
-    right = width - 66
-    for index, (name, value, colour) in enumerate(zip(names, values, colours, strict=True)):
-        y = 34 + index * line
-        _write(page, _shortened(name, left - 14, 13), 10, y + 1, 13)
-        cv2.rectangle(page, (left, y + 2), (right, y + line - 5), _FAINT, cv2.FILLED)
-        if math.isnan(value):
-            _write(page, "absent", right + 8, y + 1, 13, colour=(130, 130, 130))
-            continue
-        end = left + round((right - left) * value)
-        cv2.rectangle(page, (left, y + 2), (end, y + line - 5), colour, cv2.FILLED)
-        cv2.rectangle(page, (left, y + 2), (end, y + line - 5), (120, 120, 120), 1)
-        _write(page, f"{value * 100:.1f} %", right + 8, y + 1, 13)
-    return page
-
-
-class _Box:
-    """The plotting area: pixel edges and the values they stand for."""
-
-    def __init__(
-        self, left: int, right: int, top: int, bottom: int, x: tuple[float, float], y: tuple[float, float]
-    ):
-        self.left, self.right, self.top, self.bottom = left, right, top, bottom
-        self.x, self.y = x, y
-
-    def column(self, x: float) -> float:
-        return self.left + (x - self.x[0]) / ((self.x[1] - self.x[0]) or 1.0) * (self.right - self.left)
-
-    def row(self, y: float) -> float:
-        return self.bottom - (y - self.y[0]) / ((self.y[1] - self.y[0]) or 1.0) * (self.bottom - self.top)
-
-
-def _chart_title(page: Picture, title: str, names: Sequence[str]) -> None:
-    _write(page, _shortened(title, page.shape[1] - 16), 10, 6)
-    if len(names) < 2:
-        return
-    x = page.shape[1] - 24
-    for index in reversed(range(len(names))):
-        x -= text_width(names[index], 13)
-        _write(page, names[index], x, 8, 13)
-        colour = _LINE_COLOURS[index % len(_LINE_COLOURS)]
-        cv2.line(page, (x - 26, 17), (x - 8, 17), colour, 3, cv2.LINE_AA)
-        x -= 44
-
-
-def _axes(
-    page: Picture,
-    box: _Box,
-    x_ticks: Sequence[float],
-    y_ticks: Sequence[float],
-    y_texts: Sequence[str],
-    x_label: str,
-) -> None:
-    for y, text in zip(y_ticks, y_texts, strict=True):
-        row = round(box.row(y))
-        cv2.line(page, (box.left, row), (box.right, row), _FAINT, 1)
-        _write(page, text, box.left - 8 - text_width(text, 13), row - 8, 13)
-    for x in x_ticks:
-        if not box.x[0] <= x <= box.x[1]:
-            continue
-        text, column = _number(x), round(box.column(x))
-        cv2.line(page, (column, box.bottom), (column, box.bottom + 4), _INK, 1)
-        _write(page, text, column - text_width(text, 13) // 2, box.bottom + 7, 13)
-    cv2.line(page, (box.left, box.bottom), (box.right, box.bottom), _INK, 1)
-    if x_label:
-        middle = (box.left + box.right - text_width(x_label, 13)) // 2
-        _write(page, x_label, middle, page.shape[0] - 21, 13)
-
-
-def _line(page: Picture, box: _Box, points: Sequence[tuple[float, float]], colour: Colour) -> None:
-    piece: list[tuple[int, int]] = []
-    for x, y in [*points, (math.nan, math.nan)]:
-        if math.isfinite(x) and math.isfinite(y):
-            y = min(max(y, box.y[0]), box.y[1])
-            piece.append((round(box.column(x) * 16), round(box.row(y) * 16)))  # cv2 takes 16ths of a pixel
-        elif piece:
-            if len(piece) == 1:
-                cv2.circle(page, piece[0], 4 * 16, colour, cv2.FILLED, cv2.LINE_AA, shift=4)
-            cv2.polylines(page, [np.array(piece, np.int32)], False, colour, 2, cv2.LINE_AA, shift=4)
-            piece = []
-
-
-def _extent(values: Sequence[float]) -> tuple[float, float]:
-    return min(values), max(values)
-
-
-def _ticks(low: float, high: float, most: int, margin: bool) -> list[float]:
-    """Round numbers, at most `most` steps apart; with a margin they enclose low and high."""
-    if high <= low:
-        low, high = (low - abs(low) * 0.1 - 0.1, high + abs(high) * 0.1 + 0.1) if margin else (low, low + 1.0)
-    rough = (high - low) / most
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * f for f in (1, 2, 5, 10) if unit * f >= rough * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(k * step, 12) for k in range(first, last + 1)]
-
-
-def _number(value: float) -> str:
-    if value != 0 and abs(value) < 1e-3:
-        return f"{value:.0e}".replace("e-0", "e-")
-    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"

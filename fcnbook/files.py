@@ -5,9 +5,12 @@ numpy and Pillow are imported where they are used. Taught in notebook 00.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,3 +221,10 @@ def write_json(path: PathLike, value: Any) -> None:
         InputError: as `write_atomic`.
     """
     write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def temporary_folder() -> Path:
+    """A new empty folder that is removed when Python ends, such as when a notebook is closed."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

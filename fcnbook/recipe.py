@@ -501,7 +501,7 @@ class Recipe:
 MOST_STEPS = 100_000_000
 """Of one run. The longest published one has 160,000."""
 _MOST = 65_536
-"""Of channels, sides of images in pixels, and images per batch: beyond every machine, so it is a slip of the keyboard."""
+"""Of channels, sides of images in pixels, and images per batch: more is beyond every machine, and a slip."""
 _COUNTS = (
     "width channels in_channels num_codes kernel_size upscore_kernel geometric_classes dilation dilations pool_sizes "
     "scene_size base_size crop_size resize_first size window window_stride pad_to score_size batch_size accumulation"

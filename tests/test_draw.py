@@ -1,7 +1,6 @@
 """Pictures are compared pixel by pixel with values worked out by hand."""
 
 import io
-import math
 
 import numpy as np
 import pytest
@@ -304,85 +303,6 @@ class TestText:
     def test_width_grows_with_the_text(self):
         assert draw.text_width("") == 0
         assert draw.text_width("road") < draw.text_width("sidewalk") < draw.text_width("sidewalk", 30)
-
-
-class TestCurve:
-    line = ((0.0, 0.0), (50.0, 1.0), (100.0, 0.5))
-    blue = (0, 114, 178)
-
-    def rows_and_columns(self, page, colour=blue):
-        at = np.argwhere((page == colour).all(-1))
-        assert len(at)
-        return at
-
-    def test_the_line_is_where_its_values_are(self):
-        page = draw.curve({"loss": self.line}, size=(240, 600), y_range=(0, 1), x_range=(0, 100))
-        at = self.rows_and_columns(page)
-        bottom, top = at[:, 0].max(), at[:, 0].min()
-        left, right = at[:, 1].min(), at[:, 1].max()
-        peak = at[at[:, 0] == top][:, 1].mean()
-        assert peak == pytest.approx((left + right) / 2, abs=3)
-        last = at[at[:, 1] >= right - 1][:, 0].mean()
-        assert last == pytest.approx((top + bottom) / 2, abs=3)
-
-    def test_a_single_point_is_a_dot(self):
-        page = draw.curve({"miou": [(50.0, 0.5)]}, x_range=(0, 100), y_range=(0, 1))
-        at = self.rows_and_columns(page)
-        assert 30 < len(at) < 80
-        assert np.ptp(at[:, 0]) <= 9
-
-    def test_a_value_that_is_not_finite_interrupts_the_line(self):
-        whole = [(float(x), 1.0) for x in range(11)]
-        broken = [(x, math.nan if x == 5 else y) for x, y in whole]
-        page = draw.curve({"a": broken}, x_range=(0, 10), y_range=(0, 2))
-        columns = np.unique(self.rows_and_columns(page)[:, 1])
-        gap = np.diff(columns).max()
-        width = np.ptp(columns)
-        assert gap == pytest.approx(width / 5, rel=0.1)
-
-    @pytest.mark.parametrize("series", [{}, {"a": []}, {"a": [(0.0, math.nan)]}])
-    def test_without_values_it_says_so(self, series):
-        page = draw.curve(series, "Loss", size=(200, 400))
-        assert page.shape == (200, 400, 3)
-        assert 50 < ink(page[80:120, 100:300])
-
-    def test_what_leaves_the_range_stays_inside_the_axes(self):
-        tame, wild = [(0.0, 0.5), (1.0, 1.0)], [(0.0, 0.5), (1.0, 99.0)]
-        limits = {"x_range": (0, 1), "y_range": (0, 1)}
-        assert np.array_equal(draw.curve({"a": tame}, **limits), draw.curve({"a": wild}, **limits))
-
-    def test_names_and_colours_of_several_lines(self):
-        page = draw.curve({"main": self.line, "aux": [(x, y / 2) for x, y in self.line]})
-        assert (page == (213, 94, 0)).all(-1).any()
-        assert ink(page[:30, 300:]) > ink(draw.curve({"main": self.line})[:30, 300:])
-
-    def test_ticks_are_round_and_enclose_the_values(self):
-        assert draw._ticks(0, 1, most=5, margin=False) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-        assert draw._ticks(0, 9, most=5, margin=True) == [0, 2, 4, 6, 8, 10]
-        assert draw._ticks(0.13, 0.34, most=5, margin=True) == [0.1, 0.15, 0.2, 0.25, 0.3, 0.35]
-        assert draw._ticks(0, 40_000, most=8, margin=False)[-1] == 40_000
-        low, *_, high = draw._ticks(7, 7, most=5, margin=True)
-        assert low < 7 < high
-
-    @pytest.mark.parametrize(
-        ("value", "text"),
-        [(0, "0"), (0.15, "0.15"), (40_000, "40k"), (2_500, "2500"), (0.0002, "2e-4"), (-3, "-3")],
-    )
-    def test_numbers_on_the_axes(self, value, text):
-        assert draw._number(value) == text
-
-
-class TestBars:
-    def test_lengths_are_in_proportion(self):
-        page = draw.bars(["a", "b", "c"], [1.0, 0.5, 0.25], PALETTE, width=400)
-        areas = [(page == colour).all(-1).sum() for colour in PALETTE]
-        assert areas[1] / areas[0] == pytest.approx(0.5, abs=0.02)
-        assert areas[2] / areas[0] == pytest.approx(0.25, abs=0.02)
-
-    def test_an_absent_class_has_no_bar(self):
-        page = draw.bars(["a"], [math.nan], [RED])
-        assert not (page == RED).all(-1).any()
-        assert not np.array_equal(page, draw.bars(["a"], [0.0], [RED]))
 
 
 class TestColourBlindPalette:

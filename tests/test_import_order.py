@@ -28,8 +28,15 @@ INNER_ORDER = {
     "published": [["table"], ["verdict"]],
     "models": [["layers"], ["backbones", "necks", "heads"], ["segmenter"]],
     "weights": [["torch_files", "names"], ["sources"], ["load", "checkpoint"], ["doctor", "export"]],
-    "runs": [["folder", "limits"], ["report"], ["start_weights"], ["monitor", "tensorboard"], ["trainer"], ["launch"]],
-    "viewers": [["training"], ["compare"]],
+    "viewers": [["charts"], ["masks", "training", "guess"], ["compare"]],
+    "runs": [
+        ["folder", "limits"],
+        ["report"],
+        ["start_weights"],
+        ["monitor", "tensorboard"],
+        ["trainer"],
+        ["launch"],
+    ],
 }
 """The same inside a folder. In the other folders no module imports its sibling, unless that begins with `_`."""
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

@@ -14,9 +14,9 @@ from fcnbook.files import InputError, write_atomic
 _STDOUT = Path("-")
 
 
-def compare_runs(options: argparse.Namespace) -> int:
+def show_comparison(options: argparse.Namespace) -> int:
     """Print the comparison, or write it; 1 if a run could not be compared."""
-    from fcnbook.viewers.compare import compare
+    from fcnbook.viewers.compare import compare_runs
 
     if len(options.runs) < 2:
         raise InputError(f"`fcnbook compare` takes two or more runs, got {options.runs[0]} alone.")
@@ -24,7 +24,7 @@ def compare_runs(options: argparse.Namespace) -> int:
         raise InputError("Only one of --csv and --json can be printed; give the other a file.")
     if options.plot is not None and options.plot.suffix.lower() != ".png":
         raise InputError(f"--plot {options.plot}: the figure is a PNG; give a name that ends in .png.")
-    comparison = compare(options.runs)
+    comparison = compare_runs(options.runs)
     for problem in comparison.problems:
         print(problem, file=sys.stderr)
     if not comparison.runs:

@@ -11,11 +11,12 @@ from pathlib import Path
 import fcnbook
 from fcnbook.cli._checks import bench_row, doctor_checkpoint, verify_row
 from fcnbook.cli._common import count, positive, seconds, seed, seeds, size, steps
-from fcnbook.cli._compare import compare_runs
-from fcnbook.cli._data import NAMES, OWN, cache_data, check_data, prepare_data
+from fcnbook.cli._compare import show_comparison
+from fcnbook.cli._data import NAMES, cache_data, check_data, prepare_data
 from fcnbook.cli._models import export_model, predict_images
 from fcnbook.cli._recipes import TABLES, list_recipes, show_cost
 from fcnbook.cli._runs import run_book, run_recipe, watch_run
+from fcnbook.datasets.table import OWN
 from fcnbook.files import InputError
 from fcnbook.recipe import SCALES
 from fcnbook.runs.folder import RunIsAlive
@@ -140,6 +141,9 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     command.add_argument(
+        "--data", choices=[OWN], help='"own": the recipe on images and masks of your own in --data-root'
+    )
+    command.add_argument(
         "--init",
         action="append",
         help="file or run folder with the start weights that the recipe names; once for each name",
@@ -192,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run_dir", metavar="RUN", type=Path, help="a run folder")
     command.add_argument("--every", type=seconds, default=5.0, help="seconds between two lines (5)")
 
-    command = add("compare", compare_runs, "set finished runs side by side")
+    command = add("compare", show_comparison, "set finished runs side by side")
     command.add_argument(
         "runs", metavar="RUN", nargs="+", type=Path, help="two or more run folders or result.json files"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcnbook.cli._common import aligned
-from fcnbook.datasets.table import DATASETS
+from fcnbook.datasets.table import DATASETS, Dataset
 from fcnbook.files import InputError
 from fcnbook.recipe import Execution, Recipe, Scale
 from fcnbook.runs.folder import RunDir, run_folder
@@ -48,7 +48,8 @@ def _run_seed(options: argparse.Namespace, recipe: Recipe, seed: int, out: Path)
     from fcnbook.book.headless import execute, find_notebook
 
     parameters = {
-        "RECIPE": recipe.name,
+        "RECIPE": options.name or recipe.name,
+        "DATA": options.data,
         "RECIPE_FILE": None if options.recipe is None else str(options.recipe),
         "SET": options.changes,
         **_run_parameters(options, recipe.scale, seed, out),
@@ -86,7 +87,19 @@ def _recipe_to_run(options: argparse.Namespace) -> Recipe:
         data_root=options.data_root,
         max_steps=options.max_steps,
         changes=options.changes,
+        own=_own_folder(options),
     )
+
+
+def _own_folder(options: argparse.Namespace) -> Dataset | None:
+    """What is in the folder that --data own trains on; None without it."""
+    if options.data is None:
+        return None
+    from fcnbook.datasets.own_folder import LAYOUT, describe
+
+    if options.data_root is None:
+        raise InputError(f"Which folder? --data own needs --data-root FOLDER.\n\n{LAYOUT}")
+    return describe(options.data_root)
 
 
 def _print_seeds(folders: Sequence[Path]) -> None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fcnbook.datasets.table import Dataset
 from fcnbook.files import InputError
 from fcnbook.published import ALIASES, PUBLISHED, PublishedRow, rows_of
 from fcnbook.recipe import MOST_STEPS, Recipe, Scale
@@ -93,6 +94,7 @@ def chosen_recipe(
     data_root: str | os.PathLike[str] | None = None,
     max_steps: int | None = None,
     changes: str | Sequence[str] = (),
+    own: Dataset | None = None,
 ) -> Recipe:
     """The recipe that a command or a notebook runs: found or read, then scaled, shortened, and changed by hand.
 
@@ -103,11 +105,14 @@ def chosen_recipe(
         data_root: folder of real images; without one, tiny and smoke runs use generated scenes.
         max_steps: the whole schedule is squeezed or stretched into this many steps.
         changes: "field=value" texts for `override`; made last, so they hold whatever the scale is.
+        own: a folder of one's own to train on, as `fcnbook.datasets.own_folder.describe` finds it; before scaling.
 
     Raises:
         InputError: the recipe, a change or the number of steps cannot be used, or the file has another scale.
     """
     recipe = _named(name) if file is None else read_recipe(file)
+    if own is not None:
+        recipe = on_own_data(recipe, own)
     if recipe.scale == "full":
         recipe = scaled(recipe, scale or "full", None if data_root is None else os.fspath(data_root))
     elif scale not in (None, recipe.scale):

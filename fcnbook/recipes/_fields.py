@@ -32,7 +32,7 @@ class Field(NamedTuple):
 
 
 @functools.cache
-def fields_of(part: type) -> dict[str, Field]:
+def fields_of(part: type[Any]) -> dict[str, Field]:
     """The fields of a dataclass by name."""
     hints = typing.get_type_hints(part)
     return {
@@ -48,7 +48,7 @@ class Node:
     """
 
     def __init__(self, part: Any) -> None:
-        self.kind = type(part)
+        self.kind: Any = type(part)
         self.values: dict[str, Any] = {}
         for field in dataclasses.fields(part):
             value = getattr(part, field.name)
@@ -248,7 +248,7 @@ NOT_BY_HAND = {
 
 
 def held(recipe: Recipe, names: list[str]) -> tuple[str, ...]:
-    """Texts "field=value" for those of the named fields that the recipe has, with what they hold; of a part its kind."""
+    """Texts "field=value" for those named fields that the recipe has, with what they hold; of a part its kind."""
     root = Node(recipe)
     texts = {name: render(value, field.is_size) for name, field, value in root.leaves()}
     texts |= {name: node.kind.__name__ for name, node in root.parts()}

@@ -218,9 +218,11 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return fields
 
 
-def notebook_runs() -> Path:
-    """`runs` of the checkout, for notebooks.
+def notebook_runs(chosen: str | os.PathLike[str] | None = None, chapter: str = "") -> Path:
+    """The folder for the runs of a notebook: the chosen one, or else `runs/<chapter>` of the checkout.
 
-    JupyterLab starts their kernels in `notebooks/`, papermill where it is started itself.
+    JupyterLab starts the kernels of notebooks in `notebooks/`, papermill where it is started itself.
     """
-    return Path("../runs" if Path("reproduce.ipynb").exists() else "runs")
+    if chosen:
+        return Path(chosen)
+    return Path("../runs" if Path("reproduce.ipynb").exists() else "runs") / chapter

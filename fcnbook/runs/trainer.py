@@ -118,7 +118,10 @@ def run(
 def _listed(monitor: Monitor | Sequence[Monitor] | None) -> list[Monitor]:
     """One monitor, several or none, as a list."""
     # A monitor may be a list of its own, as that of notebook 02 is.
-    found = [] if monitor is None else [monitor] if isinstance(monitor, Monitor) else list(monitor)
+    if isinstance(monitor, Sequence) and not isinstance(monitor, Monitor):
+        found = list(monitor)
+    else:
+        found = [] if monitor is None else [monitor]
     for one in found:
         if not isinstance(one, Monitor):
             raise InputError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import math
 import traceback
 from collections.abc import Callable, Sequence
@@ -72,6 +73,16 @@ def show(picture: draw.Picture) -> None:
     from IPython.display import display
 
     display(still(picture))  # type: ignore[no-untyped-call]
+
+
+def show_box(box: widgets.Box, picture: draw.Picture) -> None:
+    """Display widgets, with an image of them for readers without a kernel."""
+    from IPython.display import display
+
+    png = io.BytesIO()
+    still(picture).save(png, "png")
+    bundle = box._repr_mimebundle_() | {"image/png": base64.b64encode(png.getvalue()).decode()}
+    display(bundle, raw=True)  # type: ignore[no-untyped-call]
 
 
 def png_image() -> widgets.Image:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fcnbook.files import InputError
-from fcnbook.published import Measured, row_verdicts, rows_of
+from fcnbook.published import Measured, row_verdicts, rows_of, why_no_verdict
 from fcnbook.runs.folder import RunDir
 
 if TYPE_CHECKING:
@@ -66,11 +66,11 @@ class ComparedRun:
     @property
     def key(self) -> tuple[object, ...]:
         """What runs that differ in their seed only have in common."""
-        return (self.recipe_hash, self.overrides, self.scale, self.data, self.classes) + (
-            self.protocol.partition(", weights of step")[0],  # the step of the best validation is a result
-            self.num_steps,
-            self.how,
-        )
+        protocol = self.protocol.partition(", weights of step")[
+            0
+        ]  # the step of the best validation is a result
+        setting = (self.overrides, self.scale, self.data, self.classes, self.num_steps)
+        return (self.recipe_hash, *setting, protocol, self.how)
 
 
 class Spread(NamedTuple):
@@ -247,7 +247,7 @@ _SCORES = ("miou", "miou_ms_flip", "macc", "aacc")
 _FIELDS = [f.name for f in fields(ComparedRun)]
 
 
-def compare(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
+def compare_runs(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
     """The runs in these folders, in the order given, with what differs between them.
 
     What cannot be compared does not stop the others: it is named in `problems`.
@@ -329,8 +329,11 @@ def _seeds_verdict(runs: Sequence[ComparedRun]) -> str:
     for run in runs:
         if run.row is None or run.verdict.startswith(("NO ROW", "no verdict")):
             return run.verdict
-    if runs[0].overrides:
-        return "NO ROW"
+    changed = why_no_verdict(
+        (), scale=runs[0].scale, num_steps=None, full_steps=None, images={}, overrides=runs[0].overrides
+    )
+    if changed:
+        return f"NO ROW: {changed}"
     flips = [run.miou_ms_flip for run in runs]
     measured = Measured(
         miou=[_number(run.miou) for run in runs],

@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -25,6 +26,7 @@ from fcnbook.runs.folder import RunDir, notebook_runs, run_folder
 from fcnbook.runs.launch import start
 from fcnbook.runs.report import RunReport
 from fcnbook.runs.trainer import run
+from fcnbook.viewers import charts
 from fcnbook.viewers._widgets import PicturedBox, percent, png_image, shows_errors
 
 HEADLESS = "FCNBOOK_HEADLESS"
@@ -74,7 +76,7 @@ def run_view(
     pictures: Sequence[np.ndarray] = (),
     width: int = 1000,
 ) -> draw.Picture:
-    """Loss, mIoU, learning rate, IoU of each class and the last predicted masks in one picture.
+    """Loss, mIoU, learning rate, IoU per class and the last predicted masks in one picture.
 
     Args:
         curves: what the events of the run say.
@@ -82,45 +84,35 @@ def run_view(
         pictures: the last predictions, drawn by the run.
         width: in pixels.
     """
-    half = width // 2
-    steps = (0.0, float(curves.num_steps)) if curves.num_steps else None
     names = [key for key in ("loss_main", "loss_aux") if key in (curves.train[-1] if curves.train else {})]
     losses = {"loss": curves.series("loss")}
     if len(names) > 1:  # with a single part, it is the loss
         losses |= {name.removeprefix("loss_"): curves.series(name) for name in names}
-    loss = draw.curve(losses, "Loss", "step", (240, half), _from_zero(losses["loss"]), steps)
-    miou = draw.curve(
-        {"mIoU": curves.miou()},
-        "mIoU of the validation split",
-        "step",
-        (240, half),
-        (0, 1),
-        steps,
-        percent=True,
+    last: dict[str, Any] = curves.validations[-1] if curves.validations else {"step": 0, "iou_per_class": []}
+    ious = [_number(iou) for iou in last["iou_per_class"]]
+    if label_set is None:
+        label_set = LabelSet(tuple(str(k) for k in range(len(ious))), ((86, 140, 200),) * len(ious))
+    title = f"IoU per class after step {last['step']}" if ious else "IoU per class"
+    lines = charts.lines_figure(
+        losses, curves.miou(), curves.series("lr"), num_steps=curves.num_steps, width=width
     )
-    rates = curves.series("lr")
-    rate = draw.curve({"lr": rates}, "Learning rate", "step", (240, half), _from_zero(rates), steps)
-    classes = _class_bars(curves, label_set, half)
-    rows = [draw.beside([loss, miou]), draw.beside([rate, classes])]
+    page = charts.drawn(lines)
+    bars = _bars(label_set.classes if ious else (), tuple(ious), label_set.palette, title, width - width // 2)
+    upper = page.shape[0] // 2  # the bars stand below mIoU
+    right = np.concatenate([page[:upper, width // 2 :], bars])
+    rows = [draw.beside([page[:, : width // 2], right])]
     for picture in pictures:
         height = round(picture.shape[0] * width / picture.shape[1])
         rows.append(np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8))
     return draw.stack(rows)
 
 
-def _from_zero(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    return 0.0, max((y for _, y in points if math.isfinite(y)), default=1.0) or 1.0
-
-
-def _class_bars(curves: RunCurves, label_set: LabelSet | None, width: int) -> draw.Picture:
-    if not curves.validations:
-        return draw.curve({}, "IoU of each class", size=(240, width))
-    last = curves.validations[-1]
-    ious = [_number(iou) for iou in last["iou_per_class"]]
-    if label_set is None:
-        label_set = LabelSet(tuple(str(k) for k in range(len(ious))), ((86, 140, 200),) * len(ious))
-    title = f"IoU of each class after step {last['step']}"
-    return draw.bars(label_set.classes, ious, label_set.palette, title, width)
+@lru_cache(maxsize=4)
+def _bars(
+    names: tuple[str, ...], ious: tuple[float, ...], colours: tuple[draw.Colour, ...], title: str, width: int
+) -> draw.Picture:
+    """The bars of a validation: many of them take a second, and they change with the next validation only."""
+    return charts.drawn(charts.ious_figure(dict(zip(names, ious, strict=True)), colours, title, width))
 
 
 def _number(value: float | None) -> float:
@@ -133,12 +125,15 @@ class TrainingWatcher(PicturedBox):
     Args:
         run_dir: the run folder. It need not exist yet, and may be written to by any process on this machine.
         num_pictures: how many of the last predicted masks to show.
+        keep_masks: whether the PNG that a notebook keeps has them too; they take most of its bytes.
 
     The watcher only reads. Closing the notebook does not touch the run; making a new watcher shows it again.
     """
 
-    def __init__(self, run_dir: str | os.PathLike[str], *, num_pictures: int = 2) -> None:
-        self._run, self._num_pictures = RunDir(run_dir), num_pictures
+    def __init__(
+        self, run_dir: str | os.PathLike[str], *, num_pictures: int = 2, keep_masks: bool = True
+    ) -> None:
+        self._run, self._num_pictures, self._keep_masks = RunDir(run_dir), num_pictures, keep_masks
         self.headline = widgets.HTML()
         self.image = png_image()
         self.button = widgets.Button(description="refresh", icon="refresh")
@@ -211,7 +206,7 @@ class TrainingWatcher(PicturedBox):
 
     def picture_of_itself(self) -> draw.Picture:
         """The view under its headline."""
-        view = self.view()
+        view = run_view(self._curves, self._label_set(), self._last_pictures() if self._keep_masks else ())
         return draw.stack([draw.text_block([self.summary()], view.shape[1]), view])
 
     def watch(
@@ -350,6 +345,8 @@ def run_or_watch(
     Interrupting the cell stops the watching, not the run. The run ends, after writing a checkpoint, when this kernel
     ends.
 
+    The PNG that the notebook keeps has the curves only, to stay small; `TrainingWatcher` or `MaskViewer` keep masks.
+
     At scale "smoke", the one of tests, the run is made in this process: 20 steps take less time than the imports of a
     process of its own.
 
@@ -378,13 +375,13 @@ def run_or_watch(
             ms_flip=ms_flip,
             init=init,
         )
-        TrainingWatcher(folder.path).watch()
+        TrainingWatcher(folder.path, keep_masks=False).watch()
         return report
     trainer = start(
         recipe, folder.path, data_root=data_root, seed=seed, execution=execution, ms_flip=ms_flip, init=init
     )
     try:
-        TrainingWatcher(folder.path).watch(is_alive=trainer.is_alive)
+        TrainingWatcher(folder.path, keep_masks=False).watch(is_alive=trainer.is_alive)
         return trainer.wait()
     except KeyboardInterrupt:
         print(f"To stop the run too: fcnbook.runs.launch.attach({str(folder.path)!r}).stop()")

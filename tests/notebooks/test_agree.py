@@ -65,11 +65,11 @@ def test_every_public_network_part_is_built_in_a_notebook(folder):
     }
     assert parts, f"fcnbook.models.{folder} exports no module"
     named = {
-        node.id
+        node.id if isinstance(node, ast.Name) else node.attr  # ResNet, or backbones.ResNet
         for path in CHAPTERS
         for source in tagged_cells(path, "agree", "setup")
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Name)
+        if isinstance(node, ast.Name | ast.Attribute)
     } | {
         alias.name
         for path in CHAPTERS

@@ -152,6 +152,7 @@ def test_a_run_on_a_folder_carries_its_classes_to_the_prediction(mine, tmp_path)
     out = tmp_path / "run"
     report = run(recipe, out, data_root=mine)
     assert (report.data, report.classes, report.row) == ("own", ["ground", "square"], None)
+    assert report.verdict == "NO ROW: the data is your own"
     stored = recipe_from_dict(RunDir(out).recipe()["recipe"])
     assert stored.data.labels == recipe.data.labels
     prediction = predict(build_segmenter(stored).eval(), mine / "images" / "10.png")

@@ -17,6 +17,8 @@ from fcnbook.files import InputError
 from fcnbook.published import PUBLISHED
 from fcnbook.recipe import EvalSpec, OptimSpec
 from fcnbook.recipes import RECIPES, find_network, scaled
+from fcnbook.reproduce.bench import _network as network
+from fcnbook.reproduce.bench import _no_search_for_algorithms as no_search_for_algorithms
 from fcnbook.reproduce.bench import (
     bench,
     find_pictures,
@@ -26,8 +28,6 @@ from fcnbook.reproduce.bench import (
     time_pictures,
     train_steps,
 )
-from fcnbook.reproduce.bench import _network as network
-from fcnbook.reproduce.bench import _no_search_for_algorithms as no_search_for_algorithms
 
 RECIPE = small_recipe()
 CPU = torch.device("cpu")

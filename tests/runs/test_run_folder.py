@@ -23,7 +23,7 @@ def test_overrides_are_part_of_the_name():
 def test_long_and_unsafe_overrides_end_in_a_checksum():
     names = set()
     for last in ("a", "b"):
-        changes = tuple(f"model.head.some_long_name_{n}={n}" for n in range(12)) + (f"init={last}",)
+        changes = (*(f"model.head.some_long_name_{n}={n}" for n in range(12)), f"init={last}")
         name = run_folder(dataclasses.replace(FULL, overrides=changes), 12).name
         assert len(name.encode()) <= 200
         assert name.startswith(f"{FULL.name}-full-model.head.some_long_name_0=0-") and name.endswith(

@@ -332,6 +332,14 @@ def test_a_small_run_of_a_published_recipe_names_its_row(judged, tmp_path):
     assert (report.row, report.verdict) == (None, "no verdict: row 000-01 is judged at full scale only")
 
 
+def test_a_published_recipe_changed_by_hand_has_no_row_and_says_why(judged, tmp_path):
+    changed = dataclasses.replace(judged, base=judged.name, overrides=("optim.lr=0.003",))
+    report = run(changed, tmp_path, execution=EVERY_STEP)
+    assert (report.row, report.verdict) == (None, "NO ROW: optim.lr=0.003 was changed by hand")
+    warnings = [e["text"] for e in RunDir(tmp_path).events() if e["event"] == "warning"]
+    assert warnings == ["There will be no verdict: optim.lr=0.003 was changed by hand."]
+
+
 def test_classes_that_the_split_does_not_hold_are_left_out_and_named(tmp_path, monkeypatch):
     recipe = small(2)
     whole = run(recipe, tmp_path / "whole", execution=EVERY_STEP)

@@ -257,10 +257,11 @@ class TestWatch:
 
     def test_interrupting_stops_the_watching_only(self, run, capsys):
         with run.lock():
+            watcher = TrainingWatcher(run.path)
             timer = threading.Timer(0.3, _thread.interrupt_main)
             timer.start()
             with pytest.raises(KeyboardInterrupt):
-                TrainingWatcher(run.path).watch(every=0.01)
+                watcher.watch(every=0.01)
             timer.join()
             assert run.status() == "running"
         assert capsys.readouterr().out.endswith("Run this cell again to watch on.\n")

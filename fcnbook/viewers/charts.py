@@ -1,0 +1,189 @@
+"""Charts of a run, drawn by matplotlib: loss, mIoU, learning rate, and the IoU of each class.
+
+Input: (step, value) points and scores in [0, 1]. Output: a `Figure`, and by `drawn` a picture of `fcnbook.draw`.
+Figures are made without pyplot, so nothing here touches the figures or settings of a notebook, and the same points
+give the same pixels. What a slider redraws is in `fcnbook.draw`, which is faster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import matplotlib as mpl
+import matplotlib.style
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, PercentFormatter, StrMethodFormatter
+
+from fcnbook.draw import Colour, Picture, text_width
+
+Points = Sequence[tuple[float, float]]
+
+LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#565656")
+"""Okabe and Ito's colours, darkest first."""
+
+_DPI = 100
+_STYLE = {
+    "figure.dpi": _DPI,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.edgecolor": "#28282d",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#e1e1e6",
+    "ytick.major.size": 0.0,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.0,
+    "axes.prop_cycle": cycler(color=LINE_COLOURS),
+    "legend.frameon": False,
+}
+_MOST_MARKERS = 20
+"""Points of a line that are marked; with more of them the line is enough."""
+_ROW = 240
+"""Height of a chart in pixels."""
+_BAR = 22
+"""Height of a bar with the space around it, in pixels."""
+_LONGEST_NAME = 170
+"""Room for the name of a class, in pixels."""
+_TEXT = 13
+"""Size in pixels of the font of 9 points, at 100 pixels per inch."""
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Our settings, whatever the notebook has set."""
+    with mpl.style.context(["default", _STYLE]):
+        yield
+
+
+def lines_figure(
+    losses: Mapping[str, Points], miou: Points, rates: Points, *, num_steps: int = 0, width: int = 1000
+) -> Figure:
+    """Loss, mIoU and learning rate over the steps, in two columns; the place below mIoU stays free.
+
+    Args:
+        losses: name of a loss -> (step, value) points.
+        miou: (step, mIoU in [0, 1]) points.
+        rates: (step, learning rate) points.
+        num_steps: where the step axes end; 0 ends them at the last point.
+        width: in pixels; the height is 480.
+    """
+    half = width // 2
+    with _style():
+        figure = Figure(figsize=(width / _DPI, 2 * _ROW / _DPI))
+        plots: tuple[tuple[int, int, Mapping[str, Points], str], ...] = (
+            (0, 0, losses, "Loss"),
+            (half, 0, {"mIoU": miou}, "mIoU of the validation split"),
+            (0, _ROW, {"lr": rates}, "Learning rate"),
+        )
+        for left, top, lines, title in plots:
+            axes = _axes_at(figure, left + 58, top + 34, left + half - 24, top + _ROW - 46)
+            plot_lines(axes, lines, title)
+            if num_steps:
+                axes.set_xlim(0, num_steps)
+            if title.startswith("mIoU") and axes.axison:
+                axes.set_ylim(0, 1)
+                axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    return figure
+
+
+def ious_figure(
+    ious: Mapping[str, float], colours: Sequence[Colour], title: str = "IoU per class", width: int = 500
+) -> Figure:
+    """A bar per class.
+
+    Args:
+        ious: name of a class -> IoU in [0, 1], nan where the class is absent.
+        colours: RGB of each of these classes.
+        title: above the bars.
+        width: in pixels; the height follows from the number of classes.
+    """
+    bottom = 34 + _BAR * max(1, len(ious))
+    name_width = max((text_width(_shortened(name), _TEXT) for name in ious), default=0)
+    with _style():
+        figure = Figure(figsize=(width / _DPI, max(_ROW, bottom + 6) / _DPI))
+        plot_ious(_axes_at(figure, 24 + name_width, 34, width - 66, bottom), ious, colours, title)
+    return figure
+
+
+def _axes_at(figure: Figure, left: int, top: int, right: int, bottom: int) -> Axes:
+    """Axes between these pixels, counted from the upper left corner."""
+    width, height = (size * _DPI for size in figure.get_size_inches())
+    return figure.add_axes(
+        (left / width, 1 - bottom / height, (right - left) / width, (bottom - top) / height)
+    )
+
+
+def plot_lines(axes: Axes, lines: Mapping[str, Points], title: str, x_label: str = "step") -> None:
+    """Lines over steps, from zero upwards, with a legend where there are several; few points are marked."""
+    axes.set_title(title)
+    if not any(math.isfinite(y) for points in lines.values() for _, y in points):
+        _say_nothing_yet(axes)
+        return
+    for name, points in lines.items():
+        steps, values = [x for x, _ in points], [y for _, y in points]
+        marker = "o" if len(points) <= _MOST_MARKERS else None
+        axes.plot(steps, values, label=name, marker=marker, clip_on=False)
+    if len(lines) > 1:
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 0.97), ncols=len(lines), borderaxespad=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(x_label)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def plot_ious(axes: Axes, ious: Mapping[str, float], colours: Sequence[Colour], title: str) -> None:
+    """A bar per class, labelled in percent; nan is labelled "absent"."""
+    axes.set_title(title, loc="left")
+    if not ious:
+        _say_nothing_yet(axes)
+        return
+    # One collection and plain texts: a patch and a tick per class would take ten times as long.
+    thickness = 0.72 * _BAR * 72 / _DPI
+    values = np.array(list(ious.values()))
+    places, there = np.arange(len(values)), ~np.isnan(values)
+    face = np.array(colours[: len(values)]) / 255
+    axes.hlines(places, 0, 1, color="#e1e1e6", linewidth=thickness)  # how long 100 % is
+    axes.hlines(places[there], 0, values[there], color="#787878", linewidth=thickness)
+    inset = np.minimum(0.003, values[there] / 2)
+    axes.hlines(places[there], inset, values[there] - inset, color=face[there], linewidth=thickness - 1.4)
+    for place, (name, value) in enumerate(ious.items()):
+        text, ink = ("absent", "#828282") if math.isnan(value) else (f"{100 * value:.1f} %", "#28282d")
+        axes.text(1.02, place, text, va="center", color=ink)
+        axes.text(-0.02, place, _shortened(name), va="center", ha="right")
+    axes.set(xlim=(0, 1), ylim=(len(values) - 0.5, -0.5))
+    axes.xaxis.set_visible(False)
+    axes.yaxis.set_visible(False)
+    axes.spines["bottom"].set_visible(False)
+
+
+def drawn(figure: Figure) -> Picture:
+    """The pixels of a figure: (h, w, 3) uint8 RGB."""
+    with _style():
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _say_nothing_yet(axes: Axes) -> None:
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, "no values yet", ha="center", va="center", transform=axes.transAxes, color="#828282")
+
+
+def _shortened(name: str) -> str:
+    if text_width(name, _TEXT) <= _LONGEST_NAME:
+        return name
+    while text_width(name + "…", _TEXT) > _LONGEST_NAME:
+        name = name[:-1]
+    return name + "…"

@@ -1,0 +1,135 @@
+"""Charts of a run: the lines, limits and labels of the figures, and that pixels depend on nothing else."""
+
+import math
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from fcnbook.viewers.charts import drawn, ious_figure, lines_figure, plot_lines
+
+LOSS = [(10.0, 2.0), (20.0, 1.0), (30.0, 0.5)]
+MIOU = [(15.0, 0.25), (30.0, 0.5)]
+RATES = [(10.0, 0.01), (20.0, 0.005), (30.0, 0.0)]
+COLOURS = ((255, 0, 0), (0, 128, 0), (0, 0, 255))
+
+
+def figure(**changes):
+    return lines_figure(
+        **{"losses": {"loss": LOSS}, "miou": MIOU, "rates": RATES, "num_steps": 40, **changes}
+    )
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+class TestLines:
+    def test_every_chart_has_its_points_its_title_and_its_axes(self):
+        charts = figure().axes
+        assert [axes.get_title(loc="left") for axes in charts] == [
+            "Loss",
+            "mIoU of the validation split",
+            "Learning rate",
+        ]
+        for axes, points in zip(charts, (LOSS, MIOU, RATES), strict=True):
+            (line,) = axes.lines
+            assert line.get_xydata().tolist() == [list(point) for point in points]
+            assert axes.get_xlim() == (0, 40)
+            assert axes.get_ylim()[0] == 0
+            assert axes.get_xlabel() == "step"
+        assert charts[1].get_ylim() == (0, 1)
+        assert charts[0].get_ylim()[1] >= 2.0
+
+    def test_without_a_number_of_steps_the_axis_ends_at_the_last_point(self):
+        low, high = figure(num_steps=0).axes[0].get_xlim()
+        assert low <= 10 and 30 <= high < 35
+
+    def test_names_and_colours_of_several_lines(self):
+        losses = {"loss": LOSS, "main": LOSS[:2], "aux": LOSS[1:]}
+        axes = figure(losses=losses).axes[0]
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == list(losses)
+        assert [line.get_color() for line in axes.lines] == ["#0072b2", "#d55e00", "#009e73"]
+        assert figure().axes[0].get_legend() is None
+
+    @pytest.mark.parametrize(("count", "marker"), [(1, "o"), (2, "o"), (20, "o"), (21, "None")])
+    def test_few_points_are_marked(self, count, marker):
+        (line,) = figure(miou=[(float(k), 0.5) for k in range(count)]).axes[1].lines
+        assert line.get_marker() == marker
+
+    def test_a_value_that_is_not_finite_interrupts_the_line(self):
+        (line,) = figure(miou=[(1.0, 0.2), (2.0, math.nan), (3.0, 0.4)]).axes[1].lines
+        assert np.isnan(line.get_ydata()).tolist() == [False, True, False]
+
+    @pytest.mark.parametrize("points", [[], [(1.0, math.nan)]])
+    def test_without_values_it_says_so(self, points):
+        charts = figure(losses={"loss": points}, miou=points).axes
+        for axes in charts[:2]:
+            assert texts(axes) == ["no values yet"]
+            assert not axes.axison and not axes.lines
+        assert charts[2].lines
+
+    @pytest.mark.parametrize(
+        ("axis", "value", "text"),
+        [("x", 0, "0"), ("x", 500, "500"), ("x", 40_000, "40k"), ("y", 0.0002, "0.0002"), ("y", 1.5, "1.5")],
+    )
+    def test_numbers_on_the_axes(self, axis, value, text):
+        formatter = getattr(figure().axes[2], f"{axis}axis").get_major_formatter()
+        assert formatter(value) == text
+
+    def test_miou_is_in_percent(self):
+        assert figure().axes[1].yaxis.get_major_formatter()(0.6) == "60%"
+
+
+class TestIous:
+    def test_lengths_names_and_numbers(self):
+        (axes,) = ious_figure({"sky": 1.0, "road": 0.5, "car": 0.25}, COLOURS, "IoU per class").axes
+        track, outline, bars = axes.collections
+        assert [segment[1][0] for segment in track.get_segments()] == [1, 1, 1]
+        assert [segment[1].tolist() for segment in outline.get_segments()] == [[1, 0], [0.5, 1], [0.25, 2]]
+        assert (bars.get_colors()[:, :3] * 255).round().astype(int).tolist() == [list(c) for c in COLOURS]
+        assert texts(axes) == ["100.0 %", "sky", "50.0 %", "road", "25.0 %", "car"]
+        assert (axes.get_xlim(), axes.get_ylim()) == ((0, 1), (2.5, -0.5))  # the first class is at the top
+
+    def test_drawn_lengths_are_in_proportion(self):
+        page = drawn(ious_figure({"sky": 1.0, "road": 0.5, "car": 0.25}, COLOURS))
+        areas = [(page == colour).all(-1).sum() for colour in COLOURS]
+        assert areas[1] / areas[0] == pytest.approx(0.5, abs=0.03)
+        assert areas[2] / areas[0] == pytest.approx(0.25, abs=0.03)
+
+    def test_an_absent_class_has_no_bar(self):
+        (axes,) = ious_figure({"sky": math.nan, "road": 0.0}, COLOURS).axes
+        assert texts(axes) == ["absent", "sky", "0.0 %", "road"]
+        assert [segment[0][1] for segment in axes.collections[1].get_segments()] == [1]
+
+    def test_long_names_are_cut_and_stay_on_the_page(self):
+        page = drawn(ious_figure({"m" * 60: 0.5}, COLOURS))
+        assert (page[:, :4] == 255).all()
+        (axes,) = ious_figure({"m" * 60: 0.5}, COLOURS).axes
+        name = texts(axes)[1]
+        assert name == "m" * (len(name) - 1) + "…" and 10 < len(name) < 20
+
+    def test_before_the_first_validation(self):
+        (axes,) = ious_figure({}, ()).axes
+        assert texts(axes) == ["no values yet"]
+
+
+class TestDrawn:
+    def test_size_and_pixels_depend_on_the_points_alone(self):
+        page = drawn(figure())
+        assert (page.shape, page.dtype) == ((480, 1000, 3), np.uint8)
+        with mpl.rc_context({"font.size": 30, "figure.dpi": 30, "axes.grid": False, "lines.linewidth": 9}):
+            assert np.array_equal(drawn(figure()), page)
+        assert not np.array_equal(drawn(figure(miou=MIOU[:1])), page)
+
+    def test_the_settings_of_the_notebook_stay(self):
+        with mpl.rc_context({"font.size": 30}):
+            drawn(figure())
+            assert mpl.rcParams["font.size"] == 30
+
+    def test_other_axes_can_be_drawn_on(self):
+        from matplotlib.figure import Figure
+
+        axes = Figure().add_subplot()
+        plot_lines(axes, {"a": LOSS}, "IoU against shift", "shift in pixels")
+        assert (axes.get_xlabel(), len(axes.lines)) == ("shift in pixels", 1)

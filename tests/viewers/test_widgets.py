@@ -1,0 +1,43 @@
+"""Images for a notebook to keep, of pictures and of boxes of widgets."""
+
+import base64
+
+import ipywidgets as widgets
+import numpy as np
+import pytest
+from pngs import pixels
+
+from fcnbook.viewers import show, show_box, still
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What is displayed, instead of the display."""
+    calls = []
+    monkeypatch.setattr("IPython.display.display", lambda *what, **how: calls.append((*what, how)))
+    return calls
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+
+
+def test_a_shown_picture_has_64_colours_at_most(shown, picture):
+    show(picture)
+    ((image, _),) = shown
+    assert image.tobytes() == still(picture).tobytes()
+    assert len(np.unique(np.array(image.convert("RGB")).reshape(-1, 3), axis=0)) <= 64
+    flat = np.full((4, 6, 3), (70, 130, 180), np.uint8)
+    assert np.abs(np.array(still(flat).convert("RGB")).astype(int) - flat).max() <= 4
+
+
+def test_a_box_is_displayed_as_widgets_and_as_a_png(shown, picture):
+    box = widgets.VBox([widgets.IntSlider()])
+    show_box(box, picture)
+    ((bundle, how),) = shown
+    assert how == {"raw": True}
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == box.model_id
+    assert np.array_equal(
+        pixels(base64.b64decode(bundle["image/png"])), np.array(still(picture).convert("RGB"))
+    )
