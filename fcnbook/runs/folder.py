@@ -103,8 +103,8 @@ class RunDir:
             if foreign:
                 more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
                 raise InputError(
-                    f"{self.path} is no run folder: it holds {', '.join(foreign[:3])}{more}. A run writes into an empty "
-                    "or new folder, or into one of its own; choose another --out folder."
+                    f"{self.path} is no run folder: it holds {', '.join(foreign[:3])}{more}. A run writes into an "
+                    "empty or new folder, or into one of its own; choose another --out folder."
                 )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
