@@ -132,53 +132,15 @@ def _listed(monitor: Monitor | Sequence[Monitor] | None) -> list[Monitor]:
 
 def _claim(run_dir: RunDir, recipe: Recipe, seed: int) -> None:
     """Write recipe.json, or make sure that the folder is of this recipe and seed."""
-    found = _stored(run_dir)
-    if found is None:
-        fields = {"recipe": recipe_to_dict(recipe), "recipe_hash": recipe_hash(recipe), "seed": seed}
-        write_json(run_dir.recipe_file, fields)
-        return
-    stored, stored_hash, stored_seed = found
-    differing = _differences(
-        {"recipe": recipe_to_dict(stored), "seed": stored_seed},
-        {"recipe": recipe_to_dict(recipe), "seed": seed},
-    )
-    if not differing and stored_hash != recipe_hash(recipe):
-        differing = ["its recipe.json was changed after the run had begun"]
+    differing = run_dir.other_run(recipe, seed)
     if differing:
         raise InputError(
             f"{run_dir.path} holds another run ({', '.join(differing)}). Choose another --out folder, or delete this "
             "one."
         )
-
-
-def _stored(run_dir: RunDir) -> tuple[Recipe, str, int] | None:
-    """Recipe, hash and seed of the run in a folder, as the run wrote them; None in a new folder.
-
-    The recipe is read by its content: fields that did not exist when it was written have their defaults.
-    """
-    try:
-        found = run_dir.recipe()
-        return (
-            None
-            if found is None
-            else (recipe_from_dict(found["recipe"]), found["recipe_hash"], found["seed"])
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{run_dir.recipe_file} cannot be read, so nobody knows which run this is ({error}). Choose another --out "
-            "folder, or delete this one."
-        ) from error
-
-
-def _differences(found: object, wanted: object, name: str = "") -> list[str]:
-    """One clause per field that differs, such as "recipe.optim.lr is 0.004 there and 0.5 here"."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        return [
-            clause
-            for key in {**found, **wanted}
-            for clause in _differences(found.get(key), wanted.get(key), f"{name}.{key}".lstrip("."))
-        ]
-    return [] if found == wanted else [f"{name} is {found} there and {wanted} here"]
+    if run_dir.recipe() is None:
+        fields = {"recipe": recipe_to_dict(recipe), "recipe_hash": recipe_hash(recipe), "seed": seed}
+        write_json(run_dir.recipe_file, fields)
 
 
 def _build(
