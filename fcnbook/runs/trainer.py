@@ -57,6 +57,7 @@ from fcnbook.runs.report import (
 )
 from fcnbook.runs.start_weights import load_init
 from fcnbook.training import Monitor, NonFiniteLossError, train
+from fcnbook.types import Sample
 from fcnbook.weights.checkpoint import load_weights, resume
 
 
@@ -75,6 +76,21 @@ def run(
 
     The same call again returns the stored report of a finished run, and resumes an unfinished one where its last
     checkpoint was: on a CPU to the same bits as without the interruption.
+
+    Monitors of your own see every step beside the run's own, and may stop it. `after_validation` may be left out:
+
+        class StopsIfNothingIsLearnt:
+            miou = 1.0  # until the first validation
+
+            def after_step(self, step, loss, parts, lr):
+                return self.miou > 0.1  # False: save a checkpoint and stop
+
+            def after_validation(self, step, scores):
+                self.miou = scores.miou
+
+        run(recipe, "runs/mine", monitor=StopsIfNothingIsLearnt())
+
+    `fcnbook.runs.tensorboard` is a whole one.
 
     Args:
         recipe: what to run, scaled or not.
@@ -198,7 +214,7 @@ def _finish(
             which_weights = (
                 f", weights of step {monitor.best_step}, the best of all validations on the evaluation set"
             )
-        ms_flip_scores = _score_ms_flip(parts) if ms_flip else None
+        ms_flip_scores = _score_ms_flip(parts, monitor) if ms_flip else None
     report = _report(parts, scores, ms_flip_scores, which_weights)
     report.save(run_dir.result_file)
     run_dir.append_event("end", step=schedule.num_steps, miou=report.miou)
@@ -292,9 +308,13 @@ def _explain(error: NonFiniteLossError, parts: RunParts) -> InputError:
     )
 
 
-def _score_ms_flip(parts: RunParts) -> Scores:
+def _score_ms_flip(parts: RunParts, monitor: RunMonitor) -> Scores:
     recipe = dataclasses.replace(parts.recipe, evaluation=parts.recipe.evaluation.with_ms_flip())
-    return score(parts.model, parts.val_set, recipe, device=parts.device)
+
+    def stop(index: int, sample: Sample, pred: np.ndarray) -> None:
+        monitor.stop_if_asked()  # this pass may take hours
+
+    return score(parts.model, parts.val_set, recipe, device=parts.device, on_sample=stop)
 
 
 def _report(parts: RunParts, scores: Scores, ms_flip: Scores | None, which_weights: str) -> RunReport:
