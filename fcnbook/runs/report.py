@@ -140,7 +140,9 @@ TABLE_HEAD = (
 def _markdown_text(text: str) -> str:
     """Text that a Markdown table shows as it is: no HTML, no link, no formula, no end of the cell or of the line."""
     one_line = " ".join(text.split())
-    return re.sub(r"[^\w\s.,:;%+=/()-]", lambda found: f"&#{ord(found[0])};", one_line)
+    return re.sub(
+        r"[^\w\s.,:;%+=/()-]|:(?=//)|(?i:(?<=www))\.", lambda found: f"&#{ord(found[0])};", one_line
+    )
 
 
 def none_if_nan(value: float) -> float | None:
