@@ -151,7 +151,11 @@ class RunDir:
         return events
 
     def recipe(self) -> dict[str, Any] | None:
-        """Contents of recipe.json, None before the run has started."""
+        """Contents of recipe.json, None before the run has started.
+
+        Raises:
+            InputError: it is not JSON; so does `result`.
+        """
         return _read_json(self.recipe_file)
 
     def other_run(self, recipe: Recipe, seed: int) -> list[str]:
@@ -259,9 +263,11 @@ def _differences(found: object, wanted: object, name: str = "") -> list[str]:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        fields: dict[str, Any] = json.loads(path.read_text())
+        fields: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: it is not JSON ({error}).") from None
     return fields
 
 

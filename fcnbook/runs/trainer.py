@@ -119,8 +119,9 @@ def run(
     with run_dir.lock():
         _claim(run_dir, recipe, seed)
         stored = run_dir.result()
-        if stored is not None and (stored["miou_ms_flip"] is not None or not ms_flip):
-            return RunReport.from_dict(stored)
+        finished = None if stored is None else RunReport.from_dict(stored)
+        if finished is not None and (finished.miou_ms_flip is not None or not ms_flip):
+            return finished
         try:
             return _finish(_build(recipe, run_dir, data_root, seed, execution), others, init, ms_flip)
         except KeyboardInterrupt:

@@ -91,3 +91,10 @@ def test_a_launcher_says_the_same_of_a_folder_in_which_a_trainer_works(tmp_path)
         run_dir.recipe_file.write_text("{")
         with pytest.raises(InputError, match=r"recipe\.json cannot be read"):
             start(SMALL, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"miou_ms_flip": null}'])
+def test_a_damaged_result_is_a_sentence(old, text):
+    old.result_file.write_text(text)
+    with pytest.raises(InputError, match=r"result\.json is damaged"):
+        run(scaled(RECIPES["fcn_r18-d8_360x480_10k_camvid"], "tiny"), old.path)
