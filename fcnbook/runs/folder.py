@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from fcnbook.files import InputError, write_error
-from fcnbook.recipe import Recipe
+from fcnbook.recipe import Recipe, recipe_from_dict, recipe_hash, recipe_to_dict
 
 Status = Literal["new", "running", "stopped", "finished"]
 
@@ -208,8 +208,40 @@ class RunDir:
         return events
 
     def recipe(self) -> dict[str, Any] | None:
-        """Contents of recipe.json, None before the run has started."""
+        """Contents of recipe.json, None before the run has started.
+
+        Raises:
+            InputError: it is not JSON; so does `result`.
+        """
         return _read_json(self.recipe_file)
+
+    def other_run(self, recipe: Recipe, seed: int) -> list[str]:
+        """What tells the run in this folder from the given one, a clause per field; [] if it is the same, or none yet.
+
+        Recipes are compared by what they hold, so a recipe.json from before a field existed has its default. What was
+        changed by hand and the colours of the classes tell no runs apart: they decide nothing.
+
+        Returns:
+            Such as "recipe.optim.lr is 0.004 there and 0.5 here".
+
+        Raises:
+            InputError: recipe.json cannot be read.
+        """
+        try:
+            found = self.recipe()
+            if found is None:
+                return []
+            stored = {"recipe": _telling(recipe_from_dict(found["recipe"])), "seed": found["seed"]}
+            stored_hash = found["recipe_hash"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+            raise InputError(
+                f"{self.recipe_file} cannot be read, so nobody knows which run this is ({error}). Choose another "
+                "--out folder, or delete this one."
+            ) from error
+        differing = _differences(stored, {"recipe": _telling(recipe), "seed": seed})
+        if not differing and stored_hash != recipe_hash(recipe):
+            differing = ["its recipe.json was changed after the run had begun"]
+        return differing
 
     def result(self) -> dict[str, Any] | None:
         """Contents of result.json, None until the run is finished."""
@@ -268,11 +300,31 @@ def run_folder(recipe: Recipe, seed: int = 0, base: str | os.PathLike[str] | Non
     return Path("runs" if base is None else base) / f"{start}{safe}{end}"
 
 
+def _telling(recipe: Recipe) -> dict[str, Any]:
+    """The fields that tell runs apart."""
+    fields = recipe_to_dict(recipe)
+    del fields["overrides"], fields["data"]["palette"]
+    return fields
+
+
+def _differences(found: object, wanted: object, name: str = "") -> list[str]:
+    """One clause per field that differs."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return [
+            clause
+            for key in {**found, **wanted}
+            for clause in _differences(found.get(key), wanted.get(key), f"{name}.{key}".lstrip("."))
+        ]
+    return [] if found == wanted else [f"{name} is {found} there and {wanted} here"]
+
+
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        fields: dict[str, Any] = json.loads(path.read_text())
+        fields: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: it is not JSON ({error}).") from None
     return fields
 
 
