@@ -143,6 +143,7 @@ def execute(
     from nbclient.exceptions import DeadKernelError
 
     notebook, out_dir = Path(notebook), Path(out_dir)
+    RunDir(out_dir).refuse_links()
     out_dir.mkdir(parents=True, exist_ok=True)
     executed = RunDir(out_dir).executed_notebook
     session = _Session(notebook.stem, out_dir, every, say or _print_line)

@@ -24,9 +24,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from fcnbook.recipe import Recipe
+from fcnbook.files import InputError, write_error
+from fcnbook.recipe import Recipe, recipe_from_dict, recipe_hash, recipe_to_dict
 
 Status = Literal["new", "running", "stopped", "finished"]
+
+
+_NAMES = {
+    **dict.fromkeys(("checkpoint", "best", "predictions"), True),
+    **dict.fromkeys(
+        ("recipe.json", "request.json", "events.jsonl", "result.json", "run.lock", "run.pid"), False
+    ),
+    **dict.fromkeys(("executed.ipynb", "executed.html", "trainer.log", "kernel.log"), False),
+    **dict.fromkeys(("bad_batch.npz", "bad_batch.png"), False),
+}
+"""What a run folder holds, and whether it is a folder."""
+
+
+def _is_of_a_run(name: str) -> bool:
+    """Whether a run, or an atomic write of its that was killed, makes something of that name."""
+    return name in _NAMES or (name.startswith(".") and name.endswith(".part"))
 
 
 class RunIsAlive(RuntimeError):
@@ -73,16 +90,57 @@ class RunDir:
         """The folder and its status."""
         return f"RunDir({str(self.path)!r}, {self.status()})"
 
+    def make(self) -> None:
+        """The folder, made if it is not there; everything that writes into it comes through here first.
+
+        Raises:
+            InputError: the folder holds what no run made, one of the files of a run is a link or of another kind, or
+                the folder cannot be made. Nothing is written or removed.
+        """
+        self.refuse_links()
+        if self.path.is_dir() and not self.recipe_file.exists():
+            foreign = sorted(path.name for path in self.path.iterdir() if not _is_of_a_run(path.name))
+            if foreign:
+                more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+                raise InputError(
+                    f"{self.path} is no run folder: it holds {', '.join(foreign[:3])}{more}. A run writes into an "
+                    "empty or new folder, or into one of its own; choose another --out folder."
+                )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(self.path, error) from error
+
+    def refuse_links(self) -> None:
+        """Raise where a file or folder of a run is a link or of another kind: a run writes into its own folder only.
+
+        Raises:
+            InputError: names the first one.
+        """
+        for name, is_folder in _NAMES.items():
+            path = self.path / name
+            if path.is_symlink():
+                raise InputError(
+                    f"{path} is a link, and a run writes into its own folder only. Remove the link, or choose another "
+                    "--out folder."
+                )
+            if path.exists() and path.is_dir() != is_folder:
+                kind = "file" if is_folder else "folder"
+                raise InputError(
+                    f"{path} is a {kind}, which no run made. Move it away, or choose another --out folder."
+                )
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder as its only writer; the operating system lets go when the process dies.
 
         Raises:
             RunIsAlive: another process holds it.
+            InputError: as `make`.
         """
         from filelock import FileLock, Timeout
 
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.make()
         lock = FileLock(self._lock_file)
         try:
             lock.acquire(timeout=1)  # longer than the moment for which `status` of a reader takes it
@@ -106,8 +164,8 @@ class RunDir:
         """Whether a process writes to the folder now."""
         from filelock import FileLock, Timeout
 
-        if not self._lock_file.exists():
-            return False
+        if self._lock_file.is_symlink() or not self._lock_file.exists():
+            return False  # a link is no lock of ours, and `refuse_links` says so to whoever wants to write
         try:
             with FileLock(self._lock_file, timeout=0):
                 return False
@@ -150,8 +208,40 @@ class RunDir:
         return events
 
     def recipe(self) -> dict[str, Any] | None:
-        """Contents of recipe.json, None before the run has started."""
+        """Contents of recipe.json, None before the run has started.
+
+        Raises:
+            InputError: it is not JSON; so does `result`.
+        """
         return _read_json(self.recipe_file)
+
+    def other_run(self, recipe: Recipe, seed: int) -> list[str]:
+        """What tells the run in this folder from the given one, a clause per field; [] if it is the same, or none yet.
+
+        Recipes are compared by what they hold, so a recipe.json from before a field existed has its default. What was
+        changed by hand and the colours of the classes tell no runs apart: they decide nothing.
+
+        Returns:
+            Such as "recipe.optim.lr is 0.004 there and 0.5 here".
+
+        Raises:
+            InputError: recipe.json cannot be read.
+        """
+        try:
+            found = self.recipe()
+            if found is None:
+                return []
+            stored = {"recipe": _telling(recipe_from_dict(found["recipe"])), "seed": found["seed"]}
+            stored_hash = found["recipe_hash"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+            raise InputError(
+                f"{self.recipe_file} cannot be read, so nobody knows which run this is ({error}). Choose another "
+                "--out folder, or delete this one."
+            ) from error
+        differing = _differences(stored, {"recipe": _telling(recipe), "seed": seed})
+        if not differing and stored_hash != recipe_hash(recipe):
+            differing = ["its recipe.json was changed after the run had begun"]
+        return differing
 
     def result(self) -> dict[str, Any] | None:
         """Contents of result.json, None until the run is finished."""
@@ -210,11 +300,31 @@ def run_folder(recipe: Recipe, seed: int = 0, base: str | os.PathLike[str] | Non
     return Path("runs" if base is None else base) / f"{start}{safe}{end}"
 
 
+def _telling(recipe: Recipe) -> dict[str, Any]:
+    """The fields that tell runs apart."""
+    fields = recipe_to_dict(recipe)
+    del fields["overrides"], fields["data"]["palette"]
+    return fields
+
+
+def _differences(found: object, wanted: object, name: str = "") -> list[str]:
+    """One clause per field that differs."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return [
+            clause
+            for key in {**found, **wanted}
+            for clause in _differences(found.get(key), wanted.get(key), f"{name}.{key}".lstrip("."))
+        ]
+    return [] if found == wanted else [f"{name} is {found} there and {wanted} here"]
+
+
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        fields: dict[str, Any] = json.loads(path.read_text())
+        fields: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: it is not JSON ({error}).") from None
     return fields
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import fcnbook
 from fcnbook.files import InputError, write_json
-from fcnbook.recipe import Execution, Recipe, recipe_hash, recipe_to_dict
+from fcnbook.recipe import Execution, Recipe, recipe_to_dict
 from fcnbook.runs.folder import Progress, RunDir
 from fcnbook.runs.limits import check_execution
 from fcnbook.runs.report import RunReport
@@ -171,6 +171,7 @@ def start(
     """
     check_execution(execution or Execution(), seed)
     run_dir = RunDir(out)
+    run_dir.refuse_links()
     own = _started.get(run_dir.path.resolve())
     if own is not None and own.is_alive():
         _refuse_other_run(run_dir, recipe, seed)
@@ -178,7 +179,7 @@ def start(
     if run_dir.is_locked():
         _refuse_other_run(run_dir, recipe, seed)
         return RunHandle(run_dir, None)
-    run_dir.path.mkdir(parents=True, exist_ok=True)
+    run_dir.make()
     request = {
         "recipe": recipe_to_dict(recipe),
         "seed": seed,
@@ -200,11 +201,11 @@ def attach(out: str | os.PathLike[str]) -> RunHandle:
 
 
 def _refuse_other_run(run_dir: RunDir, recipe: Recipe, seed: int) -> None:
-    found = run_dir.recipe()
-    if found is not None and (found["recipe_hash"], found["seed"]) != (recipe_hash(recipe), seed):
+    differing = run_dir.other_run(recipe, seed)
+    if differing:
         raise InputError(
-            f"Process {run_dir.writer_pid()} is at work on another recipe or seed in {run_dir.path}. Choose another "
-            "folder, or stop that run first."
+            f"Process {run_dir.writer_pid()} is at work on another recipe or seed in {run_dir.path} "
+            f"({', '.join(differing)}). Choose another folder, or stop that run first."
         )
 
 

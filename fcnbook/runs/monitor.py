@@ -90,9 +90,7 @@ class RunMonitor:
     def after_step(self, step: int, loss: Tensor, parts: dict[str, Tensor], lr: float) -> bool:
         """Log, save and validate when it is time to; whether training goes on."""
         self._tell_others(step, loss, parts, lr)
-        stop = (
-            self.stop_requested
-        )  # read once: a signal that comes later finds a checkpoint after the next step
+        stop = self.stop_requested  # read once: a later signal finds a checkpoint after the next step
         now, schedule, execution = time.perf_counter(), self.parts.recipe.schedule, self.parts.execution
         at_end = step == schedule.num_steps
         validate = not at_end and step in validation_steps(schedule)
@@ -188,8 +186,7 @@ class RunMonitor:
         drawn: list[tuple[Sample, np.ndarray]] = []
 
         def keep(index: int, sample: Sample, pred: np.ndarray) -> None:
-            if self.stop_requested:
-                raise KeyboardInterrupt
+            self.stop_if_asked()
             if index < NUM_PREDICTIONS:
                 drawn.append((sample, pred))
 
@@ -210,6 +207,11 @@ class RunMonitor:
 
     # Orderly stop
 
+    def stop_if_asked(self) -> None:
+        """Raise KeyboardInterrupt if a stop was asked for: between two samples of a validation."""
+        if self.stop_requested:
+            raise KeyboardInterrupt
+
     @contextmanager
     def stops_on_signals(self) -> Iterator[None]:
         """SIGINT and SIGTERM ask for an orderly stop; a second one interrupts at once."""
@@ -218,8 +220,7 @@ class RunMonitor:
             return
 
         def handle(number: int, frame: FrameType | None) -> None:
-            if self.stop_requested:
-                raise KeyboardInterrupt
+            self.stop_if_asked()
             self.stop_requested = True
 
         previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

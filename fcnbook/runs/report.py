@@ -16,7 +16,8 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import fcnbook
 from fcnbook.files import InputError, write_json
@@ -104,10 +105,14 @@ class RunReport(Provenance):
         """The report whose fields a result.json holds.
 
         Raises:
-            InputError: a field is missing or unknown.
+            InputError: a field is missing, unknown, or not of its type.
         """
         try:
-            return RunReport(**fields)
+            report = RunReport(**fields)
+            for name, hint in get_type_hints(RunReport).items():
+                if not _fits(getattr(report, name), hint):
+                    raise TypeError(f"'{name}' is {str(getattr(report, name))[:40]!r}")
+            return report
         except TypeError as error:
             raise InputError(
                 f"This result.json is damaged or from another version of fcnbook ({error}). Remove it and run again: "
@@ -116,19 +121,23 @@ class RunReport(Provenance):
 
     def table_row(self) -> str:
         """One line of a Markdown table under `TABLE_HEAD`. Texts are escaped, for they may come from any file."""
-        recipe, scale, data, seed, verdict = map(
-            _markdown_text, (self.recipe, self.scale, self.data, str(self.seed), self.verdict)
-        )
+        recipe, scale, data, verdict = map(_markdown_text, (self.recipe, self.scale, self.data, self.verdict))
         ms_flip = "-" if self.miou_ms_flip is None else f"{100 * self.miou_ms_flip:.2f}"
         return (
             f"| {recipe} | {scale} | {data} | {100 * self.miou:.2f} | {ms_flip} "
             f"| {100 * self.macc:.2f} | {100 * self.aacc:.2f} | {self.parameters / 1e6:.2f} "
-            f"| {self.flops / 1e9:.2f} | {self.seconds:.0f} | {seed} | {verdict} |"
+            f"| {self.flops / 1e9:.2f} | {self.seconds:.0f} | {self.seed} | {verdict} |"
         )
 
     def _repr_markdown_(self) -> str:
         """The row as a table, for notebooks."""
         return f"{TABLE_HEAD}\n{self.table_row()}"
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value out of JSON is what an annotation says; what lists and objects hold is not looked at."""
+    kinds = [get_origin(kind) or kind for kind in (get_args(hint) if isinstance(hint, UnionType) else [hint])]
+    return isinstance(value, tuple(kinds)) or (float in kinds and isinstance(value, int))
 
 
 TABLE_HEAD = (
@@ -140,7 +149,9 @@ TABLE_HEAD = (
 def _markdown_text(text: str) -> str:
     """Text that a Markdown table shows as it is: no HTML, no link, no formula, no end of the cell or of the line."""
     one_line = " ".join(text.split())
-    return re.sub(r"[^\w\s.,:;%+=/()-]", lambda found: f"&#{ord(found[0])};", one_line)
+    return re.sub(
+        r"[^\w\s.,:;%+=/()-]|:(?=//)|(?i:(?<=www))\.", lambda found: f"&#{ord(found[0])};", one_line
+    )
 
 
 def none_if_nan(value: float) -> float | None:

@@ -57,6 +57,7 @@ from fcnbook.runs.report import (
 )
 from fcnbook.runs.start_weights import load_init
 from fcnbook.training import Monitor, NonFiniteLossError, train
+from fcnbook.types import Sample
 from fcnbook.weights.checkpoint import load_weights, resume
 
 
@@ -75,6 +76,21 @@ def run(
 
     The same call again returns the stored report of a finished run, and resumes an unfinished one where its last
     checkpoint was: on a CPU to the same bits as without the interruption.
+
+    Monitors of your own see every step beside the run's own, and may stop it. `after_validation` may be left out:
+
+        class StopsIfNothingIsLearnt:
+            miou = 1.0  # until the first validation
+
+            def after_step(self, step, loss, parts, lr):
+                return self.miou > 0.1  # False: save a checkpoint and stop
+
+            def after_validation(self, step, scores):
+                self.miou = scores.miou
+
+        run(recipe, "runs/mine", monitor=StopsIfNothingIsLearnt())
+
+    `fcnbook.runs.tensorboard` is a whole one.
 
     Args:
         recipe: what to run, scaled or not.
@@ -103,8 +119,9 @@ def run(
     with run_dir.lock():
         _claim(run_dir, recipe, seed)
         stored = run_dir.result()
-        if stored is not None and (stored["miou_ms_flip"] is not None or not ms_flip):
-            return RunReport.from_dict(stored)
+        finished = None if stored is None else RunReport.from_dict(stored)
+        if finished is not None and (finished.miou_ms_flip is not None or not ms_flip):
+            return finished
         try:
             return _finish(_build(recipe, run_dir, data_root, seed, execution), others, init, ms_flip)
         except KeyboardInterrupt:
@@ -132,53 +149,15 @@ def _listed(monitor: Monitor | Sequence[Monitor] | None) -> list[Monitor]:
 
 def _claim(run_dir: RunDir, recipe: Recipe, seed: int) -> None:
     """Write recipe.json, or make sure that the folder is of this recipe and seed."""
-    found = _stored(run_dir)
-    if found is None:
-        fields = {"recipe": recipe_to_dict(recipe), "recipe_hash": recipe_hash(recipe), "seed": seed}
-        write_json(run_dir.recipe_file, fields)
-        return
-    stored, stored_hash, stored_seed = found
-    differing = _differences(
-        {"recipe": recipe_to_dict(stored), "seed": stored_seed},
-        {"recipe": recipe_to_dict(recipe), "seed": seed},
-    )
-    if not differing and stored_hash != recipe_hash(recipe):
-        differing = ["its recipe.json was changed after the run had begun"]
+    differing = run_dir.other_run(recipe, seed)
     if differing:
         raise InputError(
             f"{run_dir.path} holds another run ({', '.join(differing)}). Choose another --out folder, or delete this "
             "one."
         )
-
-
-def _stored(run_dir: RunDir) -> tuple[Recipe, str, int] | None:
-    """Recipe, hash and seed of the run in a folder, as the run wrote them; None in a new folder.
-
-    The recipe is read by its content: fields that did not exist when it was written have their defaults.
-    """
-    try:
-        found = run_dir.recipe()
-        return (
-            None
-            if found is None
-            else (recipe_from_dict(found["recipe"]), found["recipe_hash"], found["seed"])
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{run_dir.recipe_file} cannot be read, so nobody knows which run this is ({error}). Choose another --out "
-            "folder, or delete this one."
-        ) from error
-
-
-def _differences(found: object, wanted: object, name: str = "") -> list[str]:
-    """One clause per field that differs, such as "recipe.optim.lr is 0.004 there and 0.5 here"."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        return [
-            clause
-            for key in {**found, **wanted}
-            for clause in _differences(found.get(key), wanted.get(key), f"{name}.{key}".lstrip("."))
-        ]
-    return [] if found == wanted else [f"{name} is {found} there and {wanted} here"]
+    if run_dir.recipe() is None:
+        fields = {"recipe": recipe_to_dict(recipe), "recipe_hash": recipe_hash(recipe), "seed": seed}
+        write_json(run_dir.recipe_file, fields)
 
 
 def _build(
@@ -236,7 +215,7 @@ def _finish(
             which_weights = (
                 f", weights of step {monitor.best_step}, the best of all validations on the evaluation set"
             )
-        ms_flip_scores = _score_ms_flip(parts) if ms_flip else None
+        ms_flip_scores = _score_ms_flip(parts, monitor) if ms_flip else None
     report = _report(parts, scores, ms_flip_scores, which_weights)
     report.save(run_dir.result_file)
     run_dir.append_event("end", step=schedule.num_steps, miou=report.miou)
@@ -330,9 +309,13 @@ def _explain(error: NonFiniteLossError, parts: RunParts) -> InputError:
     )
 
 
-def _score_ms_flip(parts: RunParts) -> Scores:
+def _score_ms_flip(parts: RunParts, monitor: RunMonitor) -> Scores:
     recipe = dataclasses.replace(parts.recipe, evaluation=parts.recipe.evaluation.with_ms_flip())
-    return score(parts.model, parts.val_set, recipe, device=parts.device)
+
+    def stop(index: int, sample: Sample, pred: np.ndarray) -> None:
+        monitor.stop_if_asked()  # this pass may take hours
+
+    return score(parts.model, parts.val_set, recipe, device=parts.device, on_sample=stop)
 
 
 def _report(parts: RunParts, scores: Scores, ms_flip: Scores | None, which_weights: str) -> RunReport:

@@ -199,6 +199,12 @@ class TestScore:
         assert [v["outcome"] for v in report.verdicts] == ["NO ROW"]
         assert server.asked == []
 
+    def test_without_a_row_a_part_of_the_split_is_a_warning(self, row, monkeypatch):
+        monkeypatch.setitem(PUBLISHED, KEY, dataclasses.replace(row, recipe=None))
+        report = verify(RECIPE.name, weights="made.pth", limit=1, say=silent)
+        assert report.warnings == ["only 1 of 4 pictures were scored"]
+        assert (report.partial, [v["outcome"] for v in report.verdicts]) == ("", ["NO ROW"])
+
     def test_weights_that_are_not_the_published_ones_are_judged_with_a_warning(self, row, by_hand, server):
         altered = torch.load("made.pth")
         altered["meta"] = {"trained": "by someone else"}

@@ -5,9 +5,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from small_runs import small_recipe
 
+from fcnbook.files import InputError
+from fcnbook.recipe import Execution
 from fcnbook.recipes import RECIPES, scaled
+from fcnbook.runs import launch
 from fcnbook.runs.folder import RunDir, RunIsAlive, notebook_runs, run_folder
+from fcnbook.runs.trainer import run
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -96,3 +101,72 @@ def test_the_folder_of_a_run_beside_a_notebook_and_elsewhere(tmp_path, monkeypat
         monkeypatch.chdir(folder)
         where = run_folder(recipe, 2, notebook_runs())
         assert str(where) == f"{base}/fcn_r18-d8_360x480_10k_camvid-tiny-seed2"
+
+
+class TestForeignThings:
+    """A run writes and removes what runs make, and nothing else."""
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "events.jsonl",
+            "run.pid",
+            "run.lock",
+            "recipe.json",
+            "result.json",
+            "trainer.log",
+            "executed.ipynb",
+        ],
+    )
+    @pytest.mark.parametrize("start", [run, launch.start])
+    def test_a_link_in_place_of_a_file_is_refused_and_its_target_is_intact(self, tmp_path, name, start):
+        victim = tmp_path / "victim"
+        victim.write_text("mine")
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / name).symlink_to(victim)
+        with pytest.raises(InputError, match=rf"{name} is a link, and a run writes into its own folder only"):
+            start(small_recipe(2), tmp_path / "run")
+        assert victim.read_text() == "mine"
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [name]
+
+    @pytest.mark.parametrize("name", ["checkpoint", "best", "predictions"])
+    def test_a_link_in_place_of_a_folder_is_refused_and_its_target_is_intact(self, tmp_path, name):
+        (tmp_path / "precious" / "photos").mkdir(parents=True)
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / name).symlink_to(tmp_path / "precious")
+        with pytest.raises(InputError, match=f"{name} is a link"):
+            run(small_recipe(2), tmp_path / "run")
+        assert [path.name for path in (tmp_path / "precious").iterdir()] == ["photos"]
+
+    def test_a_link_to_nowhere_is_a_link_too(self, tmp_path):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "events.jsonl").symlink_to(tmp_path / "new")
+        with pytest.raises(InputError, match="is a link"):
+            run(small_recipe(2), tmp_path / "run")
+        assert not (tmp_path / "new").exists()
+
+    @pytest.mark.parametrize("start", [run, launch.start])
+    def test_a_folder_of_something_else_is_left_alone(self, tmp_path, start):
+        (tmp_path / "thesis").mkdir()
+        (tmp_path / "thesis" / "chapter1.tex").write_text("mine")
+        with pytest.raises(InputError, match=r"thesis is no run folder: it holds chapter1\.tex\. .*--out"):
+            start(small_recipe(2), tmp_path / "thesis")
+        assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter1.tex"]
+
+    def test_a_file_in_place_of_a_folder_is_refused(self, tmp_path):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "checkpoint").write_text("mine")
+        with pytest.raises(InputError, match="checkpoint is a file, which no run made"):
+            run(small_recipe(2), tmp_path / "run")
+
+    def test_folders_of_the_reader_in_a_run_folder_stay(self, tmp_path):
+        """Beside its checkpoints, and even inside their folder."""
+        run(small_recipe(2), tmp_path, execution=Execution(device="cpu", checkpoint_seconds=0))
+        (tmp_path / "result.json").unlink()
+        for place in ("notes", "checkpoint/my-favourite", "checkpoint/step-one"):
+            (tmp_path / place).mkdir()
+            (tmp_path / place / "a.txt").write_text("mine")
+        (tmp_path / "checkpoint" / "step-00000002").rename(tmp_path / "away")
+        run(small_recipe(2), tmp_path, execution=Execution(device="cpu", checkpoint_seconds=0))
+        for place in ("notes", "checkpoint/my-favourite", "checkpoint/step-one"):
+            assert (tmp_path / place / "a.txt").read_text() == "mine"

@@ -1,6 +1,8 @@
 """What happens between the steps of a run: who writes, who stops, and what further monitors hear."""
 
 import dataclasses
+import os
+import signal
 
 import pytest
 import torch
@@ -148,3 +150,21 @@ def test_a_monitor_that_forgets_to_answer_is_told_so(tmp_path):
 
     with pytest.raises(InputError, match=r"Silent\.after_step returned None\. It must return True"):
         run(small_recipe(2), tmp_path, execution=EVERY_STEP, monitor=Silent())
+
+
+def test_a_signal_ends_the_pass_with_several_scales_too(tmp_path):
+    """It may take hours at full size; what was trained is kept."""
+
+    class Interrupts:
+        def after_step(self, step, loss, parts, lr):
+            return True
+
+        def after_validation(self, step, scores):
+            if step == 3:  # the last step: what follows is the pass with several scales
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(small_recipe(3), tmp_path, execution=EVERY_STEP, ms_flip=True, monitor=Interrupts())
+    assert RunDir(tmp_path).status() == "stopped"
+    assert RunDir(tmp_path).events()[-1]["event"] == "interrupted"
+    assert run(small_recipe(3), tmp_path, execution=EVERY_STEP, ms_flip=True).miou_ms_flip is not None

@@ -1,0 +1,112 @@
+"""Reports: old ones load, one provenance for all, and what a file says is shown as text."""
+
+import dataclasses
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from nbconvert.filters.markdown import markdown2html
+
+from fcnbook.files import InputError
+from fcnbook.reproduce.bench import BenchReport
+from fcnbook.reproduce.verify import VerifyReport
+from fcnbook.runs.report import Provenance, RunReport, find_provenance
+
+OLD = Path(__file__).parent / "old" / "result.json"
+"""Of a run from before reports named their device."""
+
+
+@pytest.fixture
+def old():
+    return json.loads(OLD.read_text())
+
+
+def test_an_old_result_loads_and_keeps_its_keys(old, tmp_path):
+    report = RunReport.from_dict(old)
+    assert (report.miou, report.hardware, report.device) == (old["miou"], "CPU AMD EPYC, 2 threads", "")
+    report.save(tmp_path / "result.json")
+    saved = json.loads((tmp_path / "result.json").read_text())
+    assert saved == old | {"device": ""}
+    assert next(iter(saved)) == "recipe" and list(saved)[-1] == "date"
+
+
+def test_a_result_of_another_version_is_a_sentence(old):
+    with pytest.raises(InputError, match=r"damaged or from another version of fcnbook.*'flavour'"):
+        RunReport.from_dict(old | {"flavour": "mild"})
+    del old["seed"]
+    with pytest.raises(InputError, match=r"damaged or from another version of fcnbook.*'seed'"):
+        RunReport.from_dict(old)
+
+
+@pytest.mark.parametrize("value", ["<img src=x onerror=alert(1)>", [1], {"a": 1}])
+def test_a_value_that_is_not_of_its_type_is_a_sentence(old, value):
+    for name in ("miou", "miou_ms_flip", "seconds", "parameters", "seed"):
+        with pytest.raises(InputError, match=f"damaged or from another version of fcnbook.*'{name}' is"):
+            RunReport.from_dict(old | {name: value})
+    with pytest.raises(InputError, match="'miou' is 'None'"):
+        RunReport.from_dict(old | {"miou": None})
+    whole = RunReport.from_dict(
+        old | {"miou": 1, "miou_ms_flip": float("nan")}
+    )  # JSON writes 1.0 as 1 at times
+    assert whole.miou == 1
+
+
+def test_the_three_reports_share_one_provenance():
+    found = find_provenance(torch.device("cpu"), "a CPU")
+    assert (found.device, found.hardware) == ("cpu", "a CPU")
+    assert found.versions["torch"] == torch.__version__
+    names = {field.name for field in dataclasses.fields(Provenance)}
+    assert names == {"device", "hardware", "versions", "git_commit", "date"}
+    for kind in (RunReport, VerifyReport, BenchReport):
+        assert issubclass(kind, Provenance)
+        assert not names & kind.__annotations__.keys()  # nowhere said a second time
+
+
+class Page(HTMLParser):
+    """Tags of a page, and the texts of its table cells."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.cells = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "td":
+            self.cells.append("")
+
+    def handle_data(self, data):
+        if self.cells and not data.isspace():
+            self.cells[-1] += data
+
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "<script>alert('pwn')</script>",
+    "a | b || c",
+    "`code` and ``` fences",
+    "[a link](javascript:alert(1)) ![i](http://127.0.0.1/x.png)",
+    "*bold* **bolder** ~~struck~~ \\| \\",
+    "$\\frac{1}{2}$ &lt;img&gt; &amp;",
+    "# title",
+    "see https://example.org and www.example.org or me@example.org",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("field", ["recipe", "scale", "data", "verdict"])
+def test_texts_of_a_file_are_shown_as_text(old, field, text):
+    plain = Page(markdown2html(RunReport.from_dict(old)._repr_markdown_()))
+    hostile = Page(markdown2html(RunReport.from_dict(old | {field: text})._repr_markdown_()))
+    assert hostile.tags == plain.tags
+    differing = [cell for cell, other in zip(hostile.cells, plain.cells, strict=True) if cell != other]
+    assert differing == [text]
+
+
+def test_a_text_of_several_lines_stays_in_its_cell(old):
+    page = Page(
+        markdown2html(RunReport.from_dict(old | {"verdict": "one\n\n| two |\r\n# three"})._repr_markdown_())
+    )
+    assert page.cells[-1] == "one | two | # three"
