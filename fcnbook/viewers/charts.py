@@ -122,7 +122,10 @@ def ious_figure(
     name_width = max((text_width(_shortened(name), _TEXT) for name in names), default=0)
     with _style():
         figure = Figure(figsize=(width / _DPI, max(_ROW, bottom + 6) / _DPI))
-        plot_ious(_axes_at(figure, 24 + name_width, 34, width - 66, bottom), names, ious, colours, title)
+        left, right = 24 + name_width, width - 66
+        axes = _axes_at(figure, left, 34, right, bottom)
+        plot_ious(axes, names, ious, colours, title)
+        axes.set_title(title, x=(10 - left) / (right - left))  # it may be longer than the bars
     return figure
 
 

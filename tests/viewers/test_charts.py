@@ -128,6 +128,14 @@ class TestIous:
         ends = [segment[1][0] for segment in axes.collections[1].get_segments()]
         assert ends == pytest.approx([0.1, 0.2, 0.3])
 
+    def test_a_long_title_stays_on_the_page(self):
+        title = "IoU after step 160000: highest and lowest of 149 classes"
+        shown = ious_figure(["a class of a long name"] * 3, [0.1, 0.2, 0.3], COLOURS, title)
+        page = drawn(shown)
+        assert shown.axes[0].get_title(loc="left") == title
+        assert (page[:30] != 255).any()
+        assert (page[:30, :8] == 255).all() and (page[:30, -8:] == 255).all()
+
     def test_before_the_first_validation(self):
         (axes,) = ious_figure((), (), ()).axes
         assert texts(axes) == ["no values yet"]
