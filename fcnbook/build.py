@@ -129,7 +129,7 @@ def build_head(
         case FCNSkipHeadSpec() as spec:
             if isinstance(backbone, ResNet):
                 raise ValueError(
-                    "FCNSkipHeadSpec is the head of the paper's trunks; a ResNet takes FCNHeadSpec"
+                    "FCNSkipHeadSpec is the head of the paper's backbones; a ResNet takes FCNHeadSpec"
                 )
             kind = LateFusionHead if isinstance(backbone, TwoStreamVGG16) else FCNSkipHead
             return kind(

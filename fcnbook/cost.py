@@ -45,7 +45,7 @@ class Cost(NamedTuple):
 
     parameters: int
     flops: int
-    """2 per multiply-add of the convolutions and matrix products, one picture, all heads included."""
+    """2 per multiply-add of the convolutions and matrix products, one image, all heads included."""
     parts: dict[str, PartCost]
     """The same of backbone, neck, decode head and auxiliary head, as far as the network has them."""
     published_flops: int
@@ -82,7 +82,7 @@ def count_cost(recipe: Recipe, size: Size | None = None) -> Cost:
 
     Args:
         recipe: the network and its number of classes.
-        size: (height, width) of the picture; `cost_size` by default.
+        size: (height, width) of the image; `cost_size` by default.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode  # brings torch.export, a second to import
@@ -140,8 +140,8 @@ def published_beside(recipe: Recipe, size: Size) -> list[PublishedRow]:
     return rows
 
 
-def pictures_a_gpu(row: PublishedRow, recipe: Recipe) -> int | None:
-    """Pictures that each GPU held when the row was trained; None where the source counts the whole batch only."""
+def images_per_gpu(row: PublishedRow, recipe: Recipe) -> int | None:
+    """Images that each GPU held when the row was trained; None where the source counts the whole batch only."""
     gpus, by, _ = row.batch.partition("x")
     return recipe.batch_size // int(gpus) if by else None
 
@@ -169,7 +169,7 @@ position to each codeword in memory and `fcnbook.models.heads.EncHead` does not.
 """
 
 
-def predict_training_memory(recipe: Recipe, size: Size | None = None, pictures: int | None = None) -> int:
+def predict_training_memory(recipe: Recipe, size: Size | None = None, batch: int | None = None) -> int:
     """Bytes of all tensors at the fullest moment of a training step on one device.
 
     Weights, gradients, optimiser state, kept activations, loss. A GPU needs about `TRAINING_FACTOR` times as much.
@@ -177,7 +177,7 @@ def predict_training_memory(recipe: Recipe, size: Size | None = None, pictures: 
     Args:
         recipe: network, loss, optimiser and precision.
         size: (height, width) of the crop; `cost_size` by default.
-        pictures: on the device at once; the recipe's batch, divided by its accumulation, by default.
+        batch: on the device at once; the recipe's batch, divided by its accumulation, by default.
 
     Raises:
         InputError: this version of torch has no tracker.
@@ -188,7 +188,7 @@ def predict_training_memory(recipe: Recipe, size: Size | None = None, pictures: 
     from fcnbook.losses import segmentation_loss
 
     height, width = size or cost_size(recipe)
-    pictures = pictures or recipe.batch_size // recipe.accumulation
+    batch = batch or recipe.batch_size // recipe.accumulation
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(recipe.precision)
 
     def prepare() -> tuple[Callable[[], object], tuple[Any, ...]]:
@@ -199,8 +199,8 @@ def predict_training_memory(recipe: Recipe, size: Size | None = None, pictures: 
         optimizer.step()  # makes its state, which the first real step would make
         if recipe.accumulation == 1:  # else the gradients of the passes before are there during the next
             optimizer.zero_grad()
-        images = torch.empty(pictures, len(recipe.data.mean), height, width)
-        labels = torch.empty(pictures, height, width, dtype=torch.uint8)
+        images = torch.empty(batch, len(recipe.data.mean), height, width)
+        labels = torch.empty(batch, height, width, dtype=torch.uint8)
         geometry = {"geometry": labels} if getattr(recipe.model.head, "geometric_classes", None) else {}
 
         def step() -> None:
@@ -217,11 +217,11 @@ def predict_training_memory(recipe: Recipe, size: Size | None = None, pictures: 
 
 
 def predict_inference_memory(recipe: Recipe, size: Size | None = None) -> int:
-    """Bytes of all tensors at the fullest moment of the prediction of one picture, taken whole, in float32.
+    """Bytes of all tensors at the fullest moment of the prediction of one image, taken whole, in float32.
 
     Args:
         recipe: the network.
-        size: (height, width) of the picture; `cost_size` by default.
+        size: (height, width) of the image; `cost_size` by default.
 
     Raises:
         InputError: this version of torch has no tracker.

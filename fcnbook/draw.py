@@ -1,8 +1,8 @@
-"""Pictures and class ids -> pictures one can look at: masks, overlays, error maps, contact sheets.
+"""Images and class ids -> images one can look at: masks, overlays, error maps, contact sheets.
 
 Everything is a plain function on numpy arrays, drawn with cv2 and Pillow; nothing here knows of
 notebooks, widgets or matplotlib's figures, so a slider redraws in milliseconds and a test can compare pixels. A
-*picture* is (H, W, 3) uint8 RGB. Taught in notebook 00.
+*image* is (H, W, 3) uint8 RGB. Taught in notebook 00.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from fcnbook.labels import IGNORE_INDEX, LabelSet
 from fcnbook.types import Sample
 
-Picture = NDArray[np.uint8]
+RGBImage = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 VOID_COLOUR: Colour = (0, 0, 0)
@@ -32,7 +32,7 @@ MISSED_COLOUR: Colour = (255, 110, 0)
 EXTRA_COLOUR: Colour = (60, 170, 255)
 """Blue: with one class selected, pixels that are predicted as the class and are not."""
 PANEL_WIDTH = 384
-"""Width in pixels that small pictures are enlarged to."""
+"""Width in pixels that small images are enlarged to."""
 
 COLOUR_BLIND_SAFE: tuple[Colour, ...] = (
     (70, 140, 210), (255, 140, 0), (255, 235, 210), (140, 0, 255), (105, 70, 0), (140, 140, 140),
@@ -68,7 +68,7 @@ def colour_blind(label_set: LabelSet) -> LabelSet:
 # ---- masks -------------------------------------------------------------------------------------------------
 
 
-def colorize(labels: np.ndarray, palette: Sequence[Colour], void: Colour = VOID_COLOUR) -> Picture:
+def colorize(labels: np.ndarray, palette: Sequence[Colour], void: Colour = VOID_COLOUR) -> RGBImage:
     """Class ids as colours.
 
     Args:
@@ -102,18 +102,18 @@ def overlay(
     palette: Sequence[Colour],
     opacity: float = 0.5,
     only: int | None = None,
-) -> Picture:
-    """The picture, tinted with the colours of its classes. Void pixels stay as they are.
+) -> RGBImage:
+    """The image, tinted with the colours of its classes. Void pixels stay as they are.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         labels: (H, W) class ids, 255 where no class applies.
         palette: RGB of each class.
-        opacity: 0 shows the picture, 1 the colours alone.
-        only: tint this class alone and fade the rest of the picture to dark grey.
+        opacity: 0 shows the image, 1 the colours alone.
+        only: tint this class alone and fade the rest of the image to dark grey.
 
     Raises:
-        ValueError: picture and labels differ in size, the opacity is outside [0, 1], or a label is no class.
+        ValueError: image and labels differ in size, the opacity is outside [0, 1], or a label is no class.
     """
     _check_same_size(image, labels)
     if not 0.0 <= opacity <= 1.0:
@@ -126,8 +126,8 @@ def overlay(
     return np.where(shown[..., None], tinted, rest)
 
 
-def error_map(image: np.ndarray, labels: np.ndarray, pred: np.ndarray, only: int | None = None) -> Picture:
-    """Where the prediction is wrong, on a grey and dimmed copy of the picture.
+def error_map(image: np.ndarray, labels: np.ndarray, pred: np.ndarray, only: int | None = None) -> RGBImage:
+    """Where the prediction is wrong, on a grey and dimmed copy of the image.
 
     Orange is wrong, grey is right, black is void (not scored). Orange differs from grey in lightness too,
     so it shows to every kind of sight.
@@ -160,21 +160,21 @@ def error_map(image: np.ndarray, labels: np.ndarray, pred: np.ndarray, only: int
 
 def _check_same_size(image: np.ndarray, labels: np.ndarray) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"a picture is (H, W, 3) uint8 RGB, got shape {image.shape} of {image.dtype}")
+        raise ValueError(f"an image is (H, W, 3) uint8 RGB, got shape {image.shape} of {image.dtype}")
     if labels.shape != image.shape[:2]:
         raise ValueError(
-            f"the picture is {image.shape[0]}x{image.shape[1]} and its labels have shape {labels.shape}; "
-            "class ids are (H, W) at the size of the picture."
+            f"the image is {image.shape[0]}x{image.shape[1]} and its labels have shape {labels.shape}; "
+            "class ids are (H, W) at the size of the image."
         )
 
 
-def _blend(image: np.ndarray, colours: np.ndarray, opacity: float) -> Picture:
+def _blend(image: np.ndarray, colours: np.ndarray, opacity: float) -> RGBImage:
     return _uint8(cv2.addWeighted(image, 1.0 - opacity, colours, opacity, 0.0))
 
 
-def _dimmed(image: np.ndarray) -> Picture:
+def _dimmed(image: np.ndarray) -> RGBImage:
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    # Kept between 30 and 132, so that neither black void nor the error colours are mistaken for picture.
+    # Kept between 30 and 132, so that neither black void nor the error colours are mistaken for image.
     return np.repeat(_uint8(30 + grey[..., None] * 0.4), 3, axis=2)
 
 
@@ -182,16 +182,16 @@ def _uint8(values: np.ndarray) -> NDArray[np.uint8]:
     return np.asarray(values).astype(np.uint8, copy=False)
 
 
-# ---- arranging pictures ------------------------------------------------------------------------------------
+# ---- arranging images ------------------------------------------------------------------------------------
 
 
-def zoom(picture: np.ndarray, width: int = PANEL_WIDTH) -> Picture:
-    """The picture at about the given width: small ones enlarged by a whole factor, large ones averaged."""
-    if picture.shape[1] >= 1.5 * width:
-        height = max(1, round(picture.shape[0] * width / picture.shape[1]))
-        return _uint8(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
-    factor = max(1, round(width / picture.shape[1]))
-    return _uint8(picture.repeat(factor, axis=0).repeat(factor, axis=1))
+def zoom(image: np.ndarray, width: int = PANEL_WIDTH) -> RGBImage:
+    """The image at about the given width: small ones enlarged by a whole factor, large ones averaged."""
+    if image.shape[1] >= 1.5 * width:
+        height = max(1, round(image.shape[0] * width / image.shape[1]))
+        return _uint8(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
+    factor = max(1, round(width / image.shape[1]))
+    return _uint8(image.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
 def grid(
@@ -199,21 +199,21 @@ def grid(
     titles: Sequence[str] = (),
     captions: Sequence[str] = (),
     width: int | None = PANEL_WIDTH,
-) -> Picture:
-    """Pictures in rows and columns on white paper.
+) -> RGBImage:
+    """Images in rows and columns on white paper.
 
     Args:
-        rows: pictures, row by row; rows may differ in length and pictures in size.
+        rows: images, row by row; rows may differ in length and images in size.
         titles: text above each column.
         captions: text below each row.
-        width: pictures are brought near this width by `zoom`; None leaves them as they are.
+        width: images are brought near this width by `zoom`; None leaves them as they are.
 
     Raises:
-        ValueError: there is no picture.
+        ValueError: there is no image.
     """
     if not rows or not all(len(row) for row in rows):
-        raise ValueError("a grid needs at least one picture in each row")
-    cells = [[picture if width is None else zoom(picture, width) for picture in row] for row in rows]
+        raise ValueError("a grid needs at least one image in each row")
+    cells = [[image if width is None else zoom(image, width) for image in row] for row in rows]
     widths = [max(r[k].shape[1] for r in cells if k < len(r)) for k in range(max(map(len, cells)))]
     lines = [_line_of_text(list(titles), widths)] if titles else []
     for index, row in enumerate(cells):
@@ -224,10 +224,10 @@ def grid(
 
 
 def side_by_side(
-    pictures: Sequence[np.ndarray], titles: Sequence[str] = (), width: int | None = PANEL_WIDTH
-) -> Picture:
-    """One row of pictures, each with its title above it; `width` as in `grid`."""
-    return grid([pictures], titles, width=width)
+    images: Sequence[np.ndarray], titles: Sequence[str] = (), width: int | None = PANEL_WIDTH
+) -> RGBImage:
+    """One row of images, each with its title above it; `width` as in `grid`."""
+    return grid([images], titles, width=width)
 
 
 def contact_sheet(
@@ -238,16 +238,16 @@ def contact_sheet(
     width: int = PANEL_WIDTH,
     opacity: float = 1.0,
     explain: bool = True,
-) -> Picture:
-    """One row a sample: picture, truth, prediction, errors; the legend below.
+) -> RGBImage:
+    """One row a sample: image, truth, prediction, errors; the legend below.
 
     Args:
-        samples: pictures with their true labels.
+        samples: images with their true labels.
         predictions: (H, W) class ids, one a sample.
         label_set: names and colours of the classes.
         captions: text below each row; the names of the samples when empty.
-        width: width of one picture in pixels.
-        opacity: of the colours over the picture.
+        width: width of one image in pixels.
+        opacity: of the colours over the image.
         explain: whether the legend is drawn.
 
     Raises:
@@ -259,25 +259,25 @@ def contact_sheet(
         predicted = overlay(sample.image, pred, label_set.palette, opacity)
         rows.append([sample.image, truth, predicted, error_map(sample.image, sample.labels, pred)])
     names = captions or [sample.name for sample in samples]
-    sheet = grid(rows, ["picture", "truth", "prediction", "errors"], names, width)
+    sheet = grid(rows, ["image", "truth", "prediction", "errors"], names, width)
     return stack([sheet, legend(label_set, sheet.shape[1])]) if explain else sheet
 
 
-def stack(pictures: Sequence[np.ndarray]) -> Picture:
-    """Pictures below each other, narrow ones filled up with white on the right."""
-    width = max(picture.shape[1] for picture in pictures)
-    return np.concatenate([_padded(picture, picture.shape[0], width) for picture in pictures])
+def stack(images: Sequence[np.ndarray]) -> RGBImage:
+    """Images below each other, narrow ones filled up with white on the right."""
+    width = max(image.shape[1] for image in images)
+    return np.concatenate([_padded(image, image.shape[0], width) for image in images])
 
 
-def beside(pictures: Sequence[np.ndarray]) -> Picture:
-    """Pictures next to each other at their own sizes, low ones filled up with white below."""
-    height = max(picture.shape[0] for picture in pictures)
-    return np.concatenate([_padded(picture, height, picture.shape[1]) for picture in pictures], axis=1)
+def beside(images: Sequence[np.ndarray]) -> RGBImage:
+    """Images next to each other at their own sizes, low ones filled up with white below."""
+    height = max(image.shape[0] for image in images)
+    return np.concatenate([_padded(image, height, image.shape[1]) for image in images], axis=1)
 
 
 def legend(
     label_set: LabelSet, width: int = 800, values: Sequence[str] | None = None, void: bool = True
-) -> Picture:
+) -> RGBImage:
     """A strip with the colour and the name of each class, in columns.
 
     Args:
@@ -305,55 +305,55 @@ def legend(
     return strip
 
 
-def png_bytes(picture: np.ndarray, compression: int = 6, few_colours: bool = False) -> bytes:
-    """The picture as a PNG file.
+def png_bytes(image: np.ndarray, compression: int = 6, few_colours: bool = False) -> bytes:
+    """The image as a PNG file.
 
     Args:
-        picture: (H, W, 3) uint8 RGB, or (H, W) uint8 class ids, which are stored as they are.
+        image: (H, W, 3) uint8 RGB, or (H, W) uint8 class ids, which are stored as they are.
         compression: 0 is fastest, 9 smallest.
-        few_colours: store an RGB picture in the 256 colours that fit it best: a third of the size, and hardly to
-            be told apart. For pictures that a notebook keeps.
+        few_colours: store an RGB image in the 256 colours that fit it best: a third of the size, and hardly to
+            be told apart. For images that a notebook keeps.
     """
     if few_colours:
         file = io.BytesIO()
         # FASTOCTREE keeps rare saturated colours (signs, legend), which MEDIANCUT merges into grey.
-        reduced = Image.fromarray(picture).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        reduced = Image.fromarray(image).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         reduced.save(file, "png", compress_level=compression)
         return file.getvalue()
-    stored = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if picture.ndim == 3 else picture
+    stored = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     done, encoded = cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, compression])
     if not done:
-        raise ValueError(f"cannot write a PNG of shape {picture.shape} and type {picture.dtype}")
+        raise ValueError(f"cannot write a PNG of shape {image.shape} and type {image.dtype}")
     return encoded.tobytes()
 
 
-def _blank(height: int, width: int) -> Picture:
+def _blank(height: int, width: int) -> RGBImage:
     return np.full((height, width, 3), _PAPER, np.uint8)
 
 
-def _padded(picture: np.ndarray, height: int, width: int) -> Picture:
+def _padded(image: np.ndarray, height: int, width: int) -> RGBImage:
     page = _blank(height, width)
-    page[: picture.shape[0], : picture.shape[1]] = picture
+    page[: image.shape[0], : image.shape[1]] = image
     return page
 
 
-def _framed(picture: np.ndarray) -> Picture:
-    page = _blank(picture.shape[0] + 2 * _GAP, picture.shape[1] + 2 * _GAP)
-    page[_GAP:-_GAP, _GAP:-_GAP] = picture
+def _framed(image: np.ndarray) -> RGBImage:
+    page = _blank(image.shape[0] + 2 * _GAP, image.shape[1] + 2 * _GAP)
+    page[_GAP:-_GAP, _GAP:-_GAP] = image
     return page
 
 
-def _row(pictures: Sequence[np.ndarray], widths: Sequence[int]) -> Picture:
-    height = max(picture.shape[0] for picture in pictures) + _GAP
+def _row(images: Sequence[np.ndarray], widths: Sequence[int]) -> RGBImage:
+    height = max(image.shape[0] for image in images) + _GAP
     page = _blank(height, sum(widths) + _GAP * (len(widths) - 1))
     x = 0
-    for picture, width in zip(pictures, widths, strict=False):
-        page[: picture.shape[0], x : x + picture.shape[1]] = picture
+    for image, width in zip(images, widths, strict=False):
+        page[: image.shape[0], x : x + image.shape[1]] = image
         x += width + _GAP
     return page
 
 
-def _line_of_text(texts: Sequence[str], widths: Sequence[int]) -> Picture:
+def _line_of_text(texts: Sequence[str], widths: Sequence[int]) -> RGBImage:
     page = _blank(_TEXT + 11, sum(widths) + _GAP * (len(widths) - 1))
     x = 0
     for text, width in zip(texts, widths, strict=False):
@@ -392,7 +392,7 @@ def text_width(text: str, size: int = _TEXT) -> int:
     return math.ceil(_font(size).getlength(text))
 
 
-def _write(page: Picture, text: str, x: int, y: int, size: int = _TEXT, colour: Colour = _INK) -> None:
+def _write(page: RGBImage, text: str, x: int, y: int, size: int = _TEXT, colour: Colour = _INK) -> None:
     """Writes onto the page, in place; (x, y) is the upper left corner. What lies outside is cut off."""
     left, top = max(0, -x), max(0, -y)
     ink = _ink(text, size)[top:, left:]
@@ -410,7 +410,7 @@ def shortened(text: str, width: int, size: int = _TEXT) -> str:
     return text + "…"
 
 
-def text_block(lines: Sequence[str], width: int, size: int = _TEXT) -> Picture:
+def text_block(lines: Sequence[str], width: int, size: int = _TEXT) -> RGBImage:
     """Lines of text on white paper; lines that are too long are cut."""
     step = round(size * 1.6)
     page = _blank(step * len(lines) + 2 * _GAP, width)

@@ -22,9 +22,9 @@ from fcnbook.types import Sample, SegmentationDataset
 OnSample = Callable[[int, Sample, np.ndarray], None]
 """Called with the index, the sample and its (H, W) uint8 prediction; both have the size that is scored."""
 
-_MOST_PICTURES = 8
+_MOST_IMAGES = 8
 _MOST_LOGITS = 2**23
-"""Small pictures share a pass while their logits at full size stay under this many numbers (32 MiB)."""
+"""Small images share a pass while their logits at full size stay under this many numbers (32 MiB)."""
 
 
 def score(
@@ -108,16 +108,16 @@ def _groups_of_one_size(
         sample = dataset[index]
         if sample.image.shape[:2] != sample.labels.shape:
             raise InputError(
-                f"{sample.name}: the picture is {_size(sample.image)}, its labels are {_size(sample.labels)}. "
+                f"{sample.name}: the image is {_size(sample.image)}, its labels are {_size(sample.labels)}. "
                 "They must have one size; check which of the two files was resized."
             )
         if sample.image.shape[2] != len(recipe.data.mean):
             raise InputError(
-                f"{sample.name}: the picture has {sample.image.shape[2]} channels, but the recipe has a mean for "
+                f"{sample.name}: the image has {sample.image.shape[2]} channels, but the recipe has a mean for "
                 f"{len(recipe.data.mean)}. Check `inputs` and `mean` of its DataSpec."
             )
         pixels = _largest_area(sample.labels.shape, recipe.evaluation)
-        most = min(_MOST_PICTURES, _MOST_LOGITS // (recipe.data.num_classes * pixels))
+        most = min(_MOST_IMAGES, _MOST_LOGITS // (recipe.data.num_classes * pixels))
         if group and (len(group) >= most or group[0].labels.shape != sample.labels.shape):
             yield group
             group = []
@@ -127,14 +127,14 @@ def _groups_of_one_size(
 
 
 def _largest_area(size: Size, spec: EvalSpec) -> int:
-    """Pixels of the largest logits that one picture of `size` is resized to."""
+    """Pixels of the largest logits that one image of `size` is resized to."""
     padded = tuple(map(max, size, spec.pad_to)) if spec.pad_to else size
     scored = spec.score_size or size
     return max(padded[0] * padded[1], scored[0] * scored[1])
 
 
 def _at_size(sample: Sample, size: Size | None) -> Sample:
-    """The sample with picture (bilinear) and labels (nearest neighbour) of `size`; None leaves it alone."""
+    """The sample with image (bilinear) and labels (nearest neighbour) of `size`; None leaves it alone."""
     if size is None or sample.labels.shape == size:
         return sample
     image = cv2.resize(sample.image, size[::-1], interpolation=cv2.INTER_LINEAR)
@@ -145,8 +145,8 @@ def _at_size(sample: Sample, size: Size | None) -> Sample:
     return Sample(image, labels, sample.name, geometry)
 
 
-def _size(picture: np.ndarray) -> str:
-    return f"{picture.shape[0]}x{picture.shape[1]} pixels (height x width)"
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[0]}x{image.shape[1]} pixels (height x width)"
 
 
 def _predict(model: nn.Module, group: list[Sample], recipe: Recipe) -> Tensor:

@@ -31,10 +31,10 @@ class InputError(ValueError):
 def read_image(path: PathLike) -> np.ndarray:
     """(H, W, 3) uint8 RGB, turned upright as its EXIF entry says.
 
-    Greyscale, palette, 16-bit and CMYK pictures are converted; transparency is dropped.
+    Greyscale, palette, 16-bit and CMYK images are converted; transparency is dropped.
 
     Raises:
-        InputError: the file is missing, truncated, damaged or no picture.
+        InputError: the file is missing, truncated, damaged or no image.
     """
     import numpy as np
     from PIL import ImageOps
@@ -42,16 +42,16 @@ def read_image(path: PathLike) -> np.ndarray:
     plain = _plain_png(path, _RGB_8_BITS)
     if plain is not None:
         return plain
-    picture = _decoded(path)
-    ImageOps.exif_transpose(picture, in_place=True)
-    if picture.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips instead of scaling
-        grey = (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+    image = _decoded(path)
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips instead of scaling
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    if picture.mode == "F":
+    if image.mode == "F":
         raise InputError(
             f"{path} holds floating point numbers, whose range is unknown; save it as 8-bit RGB."
         )
-    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -107,7 +107,7 @@ def read_labels(path: PathLike) -> np.ndarray:
         )
     if len(labels.getbands()) != 1:
         raise InputError(
-            f"{path} is a colour picture (mode {labels.mode}), but labels are one class id a pixel. "
+            f"{path} is a colour image (mode {labels.mode}), but labels are one class id a pixel. "
             "Convert its colours to ids and save a greyscale or palette PNG."
         )
     values = np.array(labels)
@@ -123,27 +123,27 @@ def read_labels(path: PathLike) -> np.ndarray:
 
 
 def _decoded(path: PathLike) -> Image:
-    """A Pillow picture whose pixels are in memory, so that damage shows here and nowhere else."""
+    """A Pillow image whose pixels are in memory, so that damage shows here and nowhere else."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
+        with Image.open(path) as image:
+            image.load()
+            return image
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None
     except UnidentifiedImageError:
         size = os.path.getsize(path)
         raise InputError(
-            f"{path} ({size:,} bytes) is not a picture that can be read; fetch it again."
+            f"{path} ({size:,} bytes) is not an image that can be read; fetch it again."
         ) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all seen from Pillow
         if os.path.isdir(path):
-            raise InputError(f"{path} is a folder; a picture was expected.") from None
+            raise InputError(f"{path} is a folder; an image was expected.") from None
         if "truncated" in str(error).lower():
             size = os.path.getsize(path)
             raise InputError(
-                f"{path} is truncated: the file ends after {size:,} bytes, in the middle of the picture. "
+                f"{path} is truncated: the file ends after {size:,} bytes, in the middle of the image. "
                 "Fetch it again."
             ) from None
         raise InputError(f"{path} cannot be decoded ({error}); fetch it again.") from None

@@ -1,4 +1,4 @@
-"""Pictures -> logits at the pictures' own size -> `Prediction`: the one path from pixels to masks.
+"""Images -> logits at the images' own size -> `Prediction`: the one path from pixels to masks.
 
 Taught in notebooks 01 and 02. Training, evaluation and `predict` all come through here, so that a score never
 depends on who took it. The protocol of a score is its `EvalSpec`; mmsegmentation 0.x, which measured most
@@ -28,14 +28,14 @@ from fcnbook.recipe import DataSpec, EvalSpec, Recipe, Size, fitted_size
 from fcnbook.types import SegLogits, Window
 
 PIXELS_A_PASS = 1024 * 2048
-"""Windows go through the network together up to this many pixels: what one whole Cityscapes picture takes."""
+"""Windows go through the network together up to this many pixels: what one whole Cityscapes image takes."""
 
 
 class NonFiniteLogitsError(InputError):
     """The network returned nan or infinity."""
 
 
-# Pictures in
+# Images in
 
 
 def normalize(
@@ -52,7 +52,7 @@ def normalize(
         images: (N, C, H, W) uint8 or float32, RGB first, on the device that is to do the work.
         mean: of each channel, on the 0 to 255 scale.
         std: the same.
-        windows: (N, 4) int64, one `Window` a picture; None when there is no padding.
+        windows: (N, 4) int64, one `Window` an image; None when there is no padding.
 
     Returns:
         (N, C, H, W) float32 on the device of the images; floating point images keep their precision.
@@ -71,13 +71,13 @@ def normalize(
 
 
 def _network_size(height: int, width: int, spec: EvalSpec, ratio: float) -> Size:
-    # mmsegmentation 0.x multiplies the test scale, 1.x the size of the picture. The published scores are of 0.x.
+    # mmsegmentation 0.x multiplies the test scale, 1.x the size of the image. The published scores are of 0.x.
     fit = (height, width) if spec.size is None else spec.size
     return fitted_size((height, width), (int(fit[0] * ratio), int(fit[1] * ratio)))
 
 
 def _stack(images: Sequence[np.ndarray], size: Size, spec: EvalSpec, like: Tensor) -> Tensor:
-    """The pictures as (N, C, h, w) on the device of `like`, resized by OpenCV; on uint8 as mmsegmentation does."""
+    """The images as (N, C, h, w) on the device of `like`, resized by OpenCV; on uint8 as mmsegmentation does."""
     if images[0].shape[:2] != size:
         if spec.interpolation == "float":
             images = [image.astype(np.float32) for image in images]
@@ -85,12 +85,12 @@ def _stack(images: Sequence[np.ndarray], size: Size, spec: EvalSpec, like: Tenso
     return torch.from_numpy(np.stack(images)).to(like.device).permute(0, 3, 1, 2).contiguous()
 
 
-def _padded(pictures: Tensor, size: Size | None) -> Tensor:
+def _padded(images: Tensor, size: Size | None) -> Tensor:
     """(N, C, H, W) with black at the right and bottom, as far as they are smaller than `size`."""
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     if size is None or (height >= size[0] and width >= size[1]):
-        return pictures
-    return F.pad(pictures, (0, max(size[1] - width, 0), 0, max(size[0] - height, 0)))
+        return images
+    return F.pad(images, (0, max(size[1] - width, 0), 0, max(size[0] - height, 0)))
 
 
 # Logits out
@@ -99,13 +99,13 @@ def _padded(pictures: Tensor, size: Size | None) -> Tensor:
 def segment(
     model: nn.Module, image: np.ndarray | Tensor, spec: EvalSpec, data: DataSpec, *, align_corners: bool
 ) -> Tensor:
-    """What the network says of every pixel of one picture, at the picture's own size or at `spec.score_size`.
+    """What the network says of every pixel of one image, at the image's own size or at `spec.score_size`.
 
     Args:
-        model: takes (N, C, h, w) normalised pictures, returns `SegLogits`. Used in the mode that it is in.
+        model: takes (N, C, h, w) normalised images, returns `SegLogits`. Used in the mode that it is in.
         image: (H, W, 3) uint8 RGB, or the C channels of `data.inputs`; float32 where one of them is depth.
         spec: resizing, padding, windows, precision, scales and flip.
-        data: channels, mean and standard deviation of the pictures.
+        data: channels, mean and standard deviation of the images.
         align_corners: of every resize of logits; `ModelSpec.align_corners`.
 
     Returns:
@@ -114,7 +114,7 @@ def segment(
         network says of padding is cut off: the labels are void there, so no score can depend on it.
 
     Raises:
-        TypeError, ValueError: the picture has other channels, or values of another type.
+        TypeError, ValueError: the image has other channels, or values of another type.
         NonFiniteLogitsError: the network returned nan or infinity.
 
     Source: mmsegmentation 0.x, `EncoderDecoder.inference` and `aug_test`; pytorch-auto-drive for padding and
@@ -128,7 +128,7 @@ def segment(
 def segment_together(
     model: nn.Module, images: Sequence[np.ndarray], spec: EvalSpec, data: DataSpec, *, align_corners: bool
 ) -> Tensor:
-    """`segment` of several pictures of one size in one pass: (N, K, H, W)."""
+    """`segment` of several images of one size in one pass: (N, K, H, W)."""
     parameter = next(model.parameters())
     height, width = images[0].shape[:2]
     out_size = spec.score_size or (height, width)
@@ -194,9 +194,9 @@ def _resized(logits: Tensor, size: Size, align_corners: bool) -> Tensor:
 
 
 def slide_windows(height: int, width: int, window: Size, stride: Size) -> list[Window]:
-    """Where windows lie on a picture: one every stride; the last of a row or column is shifted back to the border.
+    """Where windows lie on an image: one every stride; the last of a row or column is shifted back to the border.
 
-    All have the same size: that of `window`, or of the picture where this is smaller.
+    All have the same size: that of `window`, or of the image where this is smaller.
     """
     return [
         Window(top, left, min(window[0], height), min(window[1], width))
@@ -266,7 +266,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
-    """The predicted class of every pixel of one picture, and ways to look at it."""
+    """The predicted class of every pixel of one image, and ways to look at it."""
 
     image: np.ndarray
     """(H, W, 3) uint8 RGB."""
@@ -282,11 +282,11 @@ class Prediction:
         return colorize(self.mask, self.palette)
 
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
-        """(H, W, 3) uint8 RGB: the picture, tinted with the class colours; opacity 0 is the picture alone."""
+        """(H, W, 3) uint8 RGB: the image, tinted with the class colours; opacity 0 is the image alone."""
         return overlay(self.image, self.mask, self.palette, opacity)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the mask as a palette PNG: pixels are class ids, and picture viewers show the class colours.
+        """Write the mask as a palette PNG: pixels are class ids, and image viewers show the class colours.
 
         Read it back with `fcnbook.files.read_labels` (or PIL); cv2.imread returns the colours instead.
 
@@ -299,12 +299,10 @@ class Prediction:
             raise InputError(
                 f"{path}: masks are saved as PNG, since other formats alter class ids. End the name in .png."
             )
-        picture = Image.fromarray(self.mask)
-        picture.putpalette(
-            [value for colour in self.palette for value in colour]
-        )  # makes it a palette picture
+        image = Image.fromarray(self.mask)
+        image.putpalette([value for colour in self.palette for value in colour])  # makes it a palette image
         stream = io.BytesIO()
-        picture.save(stream, "PNG")
+        image.save(stream, "PNG")
         write_atomic(path, stream.getvalue())
         return path
 
@@ -314,18 +312,18 @@ class Prediction:
 
 
 def predict(model: nn.Module, image: np.ndarray | Tensor | str | os.PathLike[str]) -> Prediction:
-    """The classes of every pixel of one picture, by the test protocol of the recipe that the model carries.
+    """The classes of every pixel of one image, by the test protocol of the recipe that the model carries.
 
-    Always at the picture's own size, whatever size the recipe is scored at. The model keeps its mode: one that was
+    Always at the image's own size, whatever size the recipe is scored at. The model keeps its mode: one that was
     training goes on training.
 
     Args:
         model: made by `fcnbook.build_segmenter`, which sets `model.recipe`.
-        image: (H, W, 3) uint8 RGB, or the path of a picture. OpenCV reads BGR: `image[:, :, ::-1]` turns it.
+        image: (H, W, 3) uint8 RGB, or the path of an image. OpenCV reads BGR: `image[:, :, ::-1]` turns it.
 
     Raises:
-        TypeError: the model carries no recipe or reads more than colour, or the picture is not uint8.
-        ValueError: the picture has another shape.
+        TypeError: the model carries no recipe or reads more than colour, or the image is not uint8.
+        ValueError: the image has another shape.
         InputError: the file cannot be read, or the network returned nan or infinity.
     """
     recipe = getattr(model, "recipe", None)
@@ -336,7 +334,7 @@ def predict(model: nn.Module, image: np.ndarray | Tensor | str | os.PathLike[str
         )
     if recipe.data.inputs != "color":
         raise TypeError(
-            f"predict takes colour pictures, and this network reads {recipe.data.inputs!r}, {len(recipe.data.mean)} "
+            f"predict takes colour images, and this network reads {recipe.data.inputs!r}, {len(recipe.data.mean)} "
             "channels. Give them to fcnbook.inference.segment."
         )
     picture = _checked_image(read_image(image) if isinstance(image, (str, os.PathLike)) else image)
@@ -352,23 +350,23 @@ def predict(model: nn.Module, image: np.ndarray | Tensor | str | os.PathLike[str
 
 
 def _checked_image(image: np.ndarray | Tensor, channels: int = 3, depth: bool = False) -> np.ndarray:
-    """The picture as an array, once it is (H, W, channels) uint8, float32 with depth, with at least one pixel."""
+    """The image as an array, once it is (H, W, channels) uint8, float32 with depth, with at least one pixel."""
     if isinstance(image, Tensor):
         image = image.cpu().numpy()
     if not isinstance(image, np.ndarray):
         raise TypeError(
-            f"a picture is an (H, W, {channels}) array or a path, got {type(image).__name__}. "
-            'A PIL picture becomes one by np.asarray(picture.convert("RGB")).'
+            f"an image is an (H, W, {channels}) array or a path, got {type(image).__name__}. "
+            'A PIL image becomes one by np.asarray(image.convert("RGB")).'
         )
     if image.ndim != 3 or image.shape[2] != channels or image.size == 0:
         expected = "3), RGB" if channels == 3 else f"{channels})"
         hint = _shape_hint(image) if channels == 3 else ""
-        raise ValueError(f"a picture has the shape (height, width, {expected}, got {image.shape}.{hint}")
+        raise ValueError(f"an image has the shape (height, width, {expected}, got {image.shape}.{hint}")
     if depth and image.dtype != np.float32:
-        raise TypeError(f"a picture with depth is float32, RGB on the 0 to 255 scale, got {image.dtype}.")
+        raise TypeError(f"an image with depth is float32, RGB on the 0 to 255 scale, got {image.dtype}.")
     if not depth and image.dtype != np.uint8:
         raise TypeError(
-            f"a picture is uint8 with values 0 to 255, got {image.dtype}. Pass it as it was read; it is "
+            f"an image is uint8 with values 0 to 255, got {image.dtype}. Pass it as it was read; it is "
             "normalised here."
         )
     return np.ascontiguousarray(image)

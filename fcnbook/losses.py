@@ -93,7 +93,7 @@ def _cross_entropy(
 
 
 def _scene_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy of "this class occurs in this picture", averaged over pictures and classes."""
+    """Binary cross-entropy of "this class occurs in this image", averaged over images and classes."""
     present = logits.new_zeros(len(logits), 256, dtype=torch.promote_types(logits.dtype, torch.float32))
     present.scatter_(1, labels.flatten(1), 1.0)  # void marks entry 255, which is cut off
     present = present[:, : logits.shape[1]]

@@ -1,6 +1,6 @@
 """Predicted and true class ids -> confusion matrix -> scores.
 
-Taught in notebook 01. A score is taken once, from the summed matrix of all pictures.
+Taught in notebook 01. A score is taken once, from the summed matrix of all images.
 """
 
 from __future__ import annotations

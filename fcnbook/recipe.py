@@ -39,7 +39,7 @@ def _require(condition: bool, field: str, problem: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VGGSpec:
-    """The VGG16 trunk: five blocks of 3x3 convolutions, each followed by a 2x2 pool."""
+    """The VGG16 backbone: five blocks of 3x3 convolutions, each followed by a 2x2 pool."""
 
     width: int = 64
     """Channels of the first block; the blocks have 1, 2, 4, 8 and 8 times as many."""
@@ -53,14 +53,14 @@ class VGGSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TwoStreamSpec:
-    """Two VGG16 trunks side by side: one sees the first three channels, colour, the other the last three, HHA."""
+    """Two VGG16 backbones side by side: one sees the first three channels, colour, the other the last three, HHA."""
 
     stream: VGGSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaffeNetSpec:
-    """The trunk of the paper's FCN-AlexNet: CaffeNet, with grouped convolutions and local response normalisation."""
+    """The backbone of the paper's FCN-AlexNet: CaffeNet, with grouped convolutions and local response normalisation."""
 
     width: int = 96
     """Channels of conv1, a multiple of 6; the others keep their proportions to it (256, 384, 384, 256)."""
@@ -71,7 +71,7 @@ class CaffeNetSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GoogLeNetSpec:
-    """The trunk of the paper's FCN-GoogLeNet: nine inception modules with the original widths and biases."""
+    """The backbone of the paper's FCN-GoogLeNet: nine inception modules with the original widths and biases."""
 
     width: int = 64
     """Channels of conv1, a multiple of 4; every width of the network scales with it, rounded down."""
@@ -263,10 +263,10 @@ class DataSpec:
     train_split: str = "train"
     val_split: str = "val"
     inputs: Literal["color", "hha", "color_depth", "color_hha"] = "color"
-    """Channels of a picture: colour; horizontal disparity, height and angle; colour and the natural
+    """Channels of an image: colour; horizontal disparity, height and angle; colour and the natural
     logarithm of the depth in millimetres; or colour and HHA."""
     order: Literal["shuffled", "with_replacement"] = "shuffled"
-    """shuffled: every picture once an epoch. with_replacement: each draw from all pictures, as the paper does."""
+    """shuffled: every image once an epoch. with_replacement: each draw from all images, as the paper does."""
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     """One number a channel, RGB first, on the 0 to 255 scale (depth: of its logarithm)."""
     std: tuple[float, ...] = (58.395, 57.12, 57.375)
@@ -312,17 +312,17 @@ class AugmentSpec:
     """Random scale, crop, flip and colour of a training sample. `None` turns a step off."""
 
     base_size: Size | None
-    """The picture is scaled to fit this size times a random ratio, keeping its aspect; None takes its own size."""
+    """The image is scaled to fit this size times a random ratio, keeping its aspect; None takes its own size."""
     crop_size: Size | None
-    """None takes whole pictures, one at a time."""
+    """None takes whole images, one at a time."""
     resize_first: Size | None = None
-    """Picture and labels are brought to exactly this size before anything else."""
+    """Image and labels are brought to exactly this size before anything else."""
     rounding: Literal["nearest", "down"] = "nearest"
     """Of the scaled size; `resize` of torchvision rounds down."""
     interpolation: Literal["uint8", "float"] = "uint8"
     """Values between pixels are rounded to whole grey levels, or, where the source scales tensors, kept as floats."""
     padding: Literal["bottom_right", "centre"] = "bottom_right"
-    """Where the picture is smaller than the crop: at the right and bottom, or on all sides."""
+    """Where the image is smaller than the crop: at the right and bottom, or on all sides."""
     padding_colour: Literal["mean", "black"] = "mean"
     """mean: 0 after normalisation. black: 0 before it; it belongs to the crop, and is mirrored with it."""
     ratio_range: tuple[float, float] = (0.5, 2.0)
@@ -406,23 +406,23 @@ class EvalSpec:
     """The test protocol. Scores are taken at the labels' own size unless `score_size` says otherwise."""
 
     size: Size | None = None
-    """The picture is scaled to fit this size, keeping its aspect; None keeps it as it is."""
+    """The image is scaled to fit this size, keeping its aspect; None keeps it as it is."""
     window: Size | None = None
-    """Slide a window of this size over the picture; None takes it whole."""
+    """Slide a window of this size over the image; None takes it whole."""
     window_stride: Size | None = None
     pad_to: Size | None = None
-    """The picture is padded with black, the labels with void, at the right and bottom to at least this size."""
+    """The image is padded with black, the labels with void, at the right and bottom to at least this size."""
     score_size: Size | None = None
     """Labels are brought to this size too (nearest neighbour), and scored there."""
     resizes: Literal["twice", "once"] = "twice"
-    """Logits go to the size of the network's input and from there to that of the picture, or there directly."""
+    """Logits go to the size of the network's input and from there to that of the image, or there directly."""
     interpolation: Literal["uint8", "float"] = "uint8"
-    """As in `AugmentSpec`, where the picture is scaled."""
+    """As in `AugmentSpec`, where the image is scaled."""
     precision: Literal["fp32", "fp16"] = "fp32"
     """Of the network in the test; fp16 is autocast, and has no effect without a GPU."""
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
-    """Average with the prediction of the mirrored picture."""
+    """Average with the prediction of the mirrored image."""
 
     def __post_init__(self) -> None:
         """Refuse a window without a stride."""
@@ -465,9 +465,9 @@ class Recipe:
     loss: LossSpec = LossSpec()
     evaluation: EvalSpec = EvalSpec()
     batch_size: int = 16
-    """Pictures a step over all devices."""
+    """Images a step over all devices."""
     accumulation: int = 1
-    """Passes a step: the gradients of `batch_size / accumulation` pictures at a time are averaged."""
+    """Passes a step: the gradients of `batch_size / accumulation` images at a time are averaged."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     loss_scale: float | None = None
     """fp16 only: a constant factor of the loss. None: the scaler of PyTorch, which adapts it."""
@@ -565,7 +565,7 @@ def recipe_name(recipe: Recipe) -> str:
     if isinstance(recipe.model.neck, JPUSpec):
         parts.append(f"jpu_{_jpu_head(recipe.model.head)}")
         if recipe.source == "mmsegmentation" and recipe.batch_size != 8:
-            parts.append(f"4x{recipe.batch_size // 4}")  # GPUs x pictures
+            parts.append(f"4x{recipe.batch_size // 4}")  # GPUs x images
     if recipe.source == "mmsegmentation" and recipe.precision == "fp16":
         parts.append("fp16")
     if recipe.augment.crop_size is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Sample(NamedTuple):
-    """One picture with its labels, as read from disk or generated."""
+    """One image with its labels, as read from disk or generated."""
 
     image: np.ndarray
     """(H, W, C) uint8, RGB; C is 3, or 6 with HHA behind the colours. With depth (H, W, 4) float32."""
@@ -28,7 +28,7 @@ class Sample(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The part of a padded picture that holds real pixels; the rest is padding."""
+    """The part of a padded image that holds real pixels; the rest is padding."""
 
     top: int
     left: int
@@ -44,14 +44,14 @@ class Batch(NamedTuple):
     labels: Tensor
     """(N, H, W) uint8, 255 where no class applies and in the padding."""
     windows: Tensor
-    """(N, 4) int64: one `Window` a picture. Normalised images are exactly 0 outside it."""
+    """(N, 4) int64: one `Window` an image. Normalised images are exactly 0 outside it."""
     names: list[str]
     geometry: Tensor | None = None
     """(N, H, W) uint8, as in `Sample`."""
 
 
 class SegmentationDataset(Protocol):
-    """What every data set offers: a length, samples by index, and names by index without reading pictures."""
+    """What every data set offers: a length, samples by index, and names by index without reading images."""
 
     def __len__(self) -> int:
         """Number of samples of the split."""

@@ -18,7 +18,7 @@ class ModelChecks:
     """Subclasses are collected by pytest; this class is not, since its name does not begin with "Test"."""
 
     main_stride: int
-    """Picture pixels per logit of the decode head."""
+    """Image pixels per logit of the decode head."""
     aux_stride: int | None = None
     """The same of the auxiliary head, None without one."""
     has_scene = False
@@ -41,7 +41,7 @@ class ModelChecks:
         return torch.randn(batch_size, 3, height, width, generator=torch.Generator().manual_seed(1))
 
     @pytest.mark.parametrize("size", [(64, 96), (97, 129), (33, 65)])
-    def test_logits_have_the_size_of_the_picture_over_the_stride_rounded_up(self, model, size):
+    def test_logits_have_the_size_of_the_image_over_the_stride_rounded_up(self, model, size):
         with torch.no_grad():
             logits = model.eval()(self.images(*size))
         for logit, stride in ((logits.main, self.main_stride), (logits.aux, self.aux_stride)):
@@ -94,7 +94,7 @@ class ModelChecks:
         assert torch.equal(first.main, second.main)
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
-    def test_evaluation_of_a_picture_does_not_depend_on_its_batch(self, model):
+    def test_evaluation_of_an_image_does_not_depend_on_its_batch(self, model):
         with torch.no_grad():
             both, alone = model.double().eval()(self.images().double()), model(self.images()[1:].double())
         # float64; another batch size may take another order of sums, which moves values by about 1e-15

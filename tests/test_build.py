@@ -92,7 +92,7 @@ def test_the_optimizer_holds_every_parameter_once(kind):
 
 
 def test_accumulation_divides_the_batch_and_not_the_stream():
-    """20 pictures a step in five passes are the same pictures in the same order as in one."""
+    """20 images a step in five passes are the same images in the same order as in one."""
     whole = scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "smoke")
     whole = dataclasses.replace(
         whole,
@@ -131,19 +131,19 @@ def test_a_batch_that_cannot_be_divided_is_refused():
         build_train_stream(recipe, build_dataset(recipe, "train"), seed=0)
 
 
-def test_class_weights_are_counted_on_the_first_200_training_pictures():
+def test_class_weights_are_counted_on_the_first_200_training_images():
     recipe = scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "smoke")
     assert recipe.loss.class_weights is not None
-    pictures = []
+    images = []
     for number in range(210):
         labels = np.full((1, 12), 255, np.uint8)
         labels[0, :10] = range(10) if number == 0 else 3 if number < 200 else 7
-        pictures.append(Sample(np.zeros((1, 12, 3), np.uint8), labels, f"{number}.png"))
+        images.append(Sample(np.zeros((1, 12, 3), np.uint8), labels, f"{number}.png"))
     counts = torch.ones(10)
     counts[3] += 199 * 10
     expected = inverse_sqrt_frequency_weights(counts)
-    torch.testing.assert_close(build_class_weights(recipe, pictures), expected)
-    assert build_class_weights(RECIPES["fcn_r50-d8_512x1024_40k_cityscapes"], pictures) is None
+    torch.testing.assert_close(build_class_weights(recipe, images), expected)
+    assert build_class_weights(RECIPES["fcn_r50-d8_512x1024_40k_cityscapes"], images) is None
 
 
 def test_protocols_on_the_same_files_share_a_folder():

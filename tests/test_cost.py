@@ -14,8 +14,8 @@ from fcnbook.cost import (
     _PublishedRule,
     cost_size,
     count_cost,
+    images_per_gpu,
     network_hash,
-    pictures_a_gpu,
     predict_inference_memory,
     predict_training_memory,
     published_beside,
@@ -105,7 +105,7 @@ def test_flops_of_a_stride_8_network_grow_with_the_area():
     assert count_cost(R18, (128, 256)).flops == 4 * count_cost(R18, (64, 128)).flops
 
 
-def test_recipes_without_a_crop_are_counted_for_a_whole_picture():
+def test_recipes_without_a_crop_are_counted_for_a_whole_image():
     early = RECIPES["fcn32s_vgg16_early_nyud"]
     assert cost_size(early) == (425, 560)
     colour = count_cost(RECIPES["fcn32s_vgg16_nyud"], (64, 64))
@@ -121,7 +121,7 @@ def test_recipes_without_a_crop_are_counted_for_a_whole_picture():
 def test_predicted_training_memory_is_within_7_percent_of_the_published_one(key):
     row = PUBLISHED[key]
     recipe = RECIPES[row.recipe]
-    predicted = predict_training_memory(recipe, pictures=pictures_a_gpu(row, recipe))
+    predicted = predict_training_memory(recipe, batch=images_per_gpu(row, recipe))
     assert TRAINING_FACTOR * predicted / 2**30 == pytest.approx(row.mem_gb, rel=0.07)
 
 
@@ -140,27 +140,27 @@ def test_predicted_training_memory_is_that_of_weights_thrice_and_of_what_autogra
     at_least = (
         sum(kept.values()) + 2 * weights
     )  # weights are among what is kept; gradients and momentum are not
-    predicted = predict_training_memory(TINY, (96, 192), pictures=3)
+    predicted = predict_training_memory(TINY, (96, 192), batch=3)
     # The gradients of activations come and go: the largest is some tenths of what is kept.
     assert at_least <= predicted <= 1.4 * at_least
     loss.backward()
 
 
-def test_training_memory_grows_by_the_same_bytes_with_every_picture():
-    two, three, five = (predict_training_memory(TINY, (64, 64), pictures=n) for n in (2, 3, 5))
+def test_training_memory_grows_by_the_same_bytes_with_every_image():
+    two, three, five = (predict_training_memory(TINY, (64, 64), batch=n) for n in (2, 3, 5))
     assert five - three == pytest.approx(2 * (three - two), rel=0.01)
     assert three > two
 
 
 def test_half_precision_takes_less_training_memory():
-    whole = predict_training_memory(TINY, pictures=4)
-    assert predict_training_memory(replace(TINY, precision="bf16"), pictures=4) < 0.9 * whole
+    whole = predict_training_memory(TINY, images=4)
+    assert predict_training_memory(replace(TINY, precision="bf16"), images=4) < 0.9 * whole
 
 
-def test_accumulation_holds_few_pictures_and_the_gradients_of_the_passes_before():
+def test_accumulation_holds_few_images_and_the_gradients_of_the_passes_before():
     gradients = 4 * count_cost(TINY, (64, 64)).parameters
     accumulated = predict_training_memory(replace(TINY, accumulation=4), (64, 64))
-    assert accumulated == predict_training_memory(TINY, (64, 64), pictures=2) + gradients
+    assert accumulated == predict_training_memory(TINY, (64, 64), images=2) + gradients
 
 
 def test_inference_memory_holds_weights_and_the_resized_logits_but_keeps_no_activations():
@@ -168,7 +168,7 @@ def test_inference_memory_holds_weights_and_the_resized_logits_but_keeps_no_acti
     weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     logits = 10 * 384 * 768 * 4
     predicted = predict_inference_memory(TINY, (384, 768))
-    assert weights + logits < predicted < predict_training_memory(TINY, (384, 768), pictures=1) / 2
+    assert weights + logits < predicted < predict_training_memory(TINY, (384, 768), images=1) / 2
 
 
 def test_without_the_tracker_of_torch_the_error_is_a_sentence(monkeypatch):
@@ -186,9 +186,9 @@ def test_rows_beside_a_cost_are_those_of_the_recipe_and_of_its_network_at_that_s
     assert [row.key for row in published_beside(R18, (512, 1024))] == ["000-05"]
 
 
-def test_pictures_of_one_gpu_come_from_the_batch_of_the_recipe():
+def test_images_of_one_gpu_come_from_the_batch_of_the_recipe():
     batches = {
-        key: pictures_a_gpu(PUBLISHED[key], RECIPES[PUBLISHED[key].recipe])
+        key: images_per_gpu(PUBLISHED[key], RECIPES[PUBLISHED[key].recipe])
         for key in ("000-01", "000-30", "003-06", "001-01")
     }
     assert batches == {"000-01": 2, "000-30": 4, "003-06": 4, "001-01": None}  # 003-06 is labelled 4x2

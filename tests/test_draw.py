@@ -1,4 +1,4 @@
-"""Pictures are compared pixel by pixel with values worked out by hand."""
+"""Images are compared pixel by pixel with values worked out by hand."""
 
 import io
 
@@ -73,13 +73,13 @@ PUBLISHED_DOUBLES = {
 class TestOverlay:
     labels = np.array([[0, 1, VOID], [1, 1, 2]], np.uint8)
 
-    def test_half_opacity_is_the_mean_and_void_stays_picture(self, image):
+    def test_half_opacity_is_the_mean_and_void_stays_image(self, image):
         shown = draw.overlay(image, self.labels, PALETTE, 0.5)
-        assert shown[0, 0].tolist() == [100, 0, 0]  # picture 0, colour (200, 0, 0)
-        assert shown[0, 1].tolist() == [20, 120, 20]  # picture 40, colour (0, 200, 0)
+        assert shown[0, 0].tolist() == [100, 0, 0]  # image 0, colour (200, 0, 0)
+        assert shown[0, 1].tolist() == [20, 120, 20]  # image 40, colour (0, 200, 0)
         assert shown[0, 2].tolist() == image[0, 2].tolist()
 
-    def test_opacity_0_is_the_picture_and_1_the_colours(self, image):
+    def test_opacity_0_is_the_image_and_1_the_colours(self, image):
         assert np.array_equal(draw.overlay(image, self.labels, PALETTE, 0.0), image)
         opaque = draw.overlay(image, self.labels, PALETTE, 1.0)
         expected = draw.colorize(self.labels, PALETTE)
@@ -102,10 +102,10 @@ class TestOverlay:
             draw.overlay(image, self.labels, PALETTE, opacity)
 
     def test_labels_of_another_size_are_refused(self, image):
-        with pytest.raises(ValueError, match=r"picture is 2x3 and its labels have shape \(3, 2\)"):
+        with pytest.raises(ValueError, match=r"image is 2x3 and its labels have shape \(3, 2\)"):
             draw.overlay(image, self.labels.T, PALETTE)
 
-    def test_a_grey_picture_is_refused(self):
+    def test_a_grey_image_is_refused(self):
         with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8 RGB, got shape \(2, 3\)"):
             draw.overlay(np.zeros((2, 3), np.uint8), self.labels, PALETTE)
 
@@ -119,7 +119,7 @@ class TestErrorMap:
         wrong = [(0, 1), (1, 1), (1, 2)]
         assert all(tuple(shown[at]) == draw.MISSED_COLOUR for at in wrong)
         assert shown[0, 2].tolist() == [0, 0, 0]
-        assert shown[0, 0].tolist() == [30, 30, 30]  # picture 0
+        assert shown[0, 0].tolist() == [30, 30, 30]  # image 0
         assert shown[1, 0].tolist() == [78, 78, 78]  # 30 + 0.4 * 120
 
     def test_one_class_missed_and_too_much(self, image):
@@ -133,13 +133,13 @@ class TestErrorMap:
         labels = np.full((2, 3), VOID, np.uint8)
         assert not draw.error_map(image, labels, self.pred, only=0).any()
 
-    def test_the_picture_is_not_written_to(self, image):
+    def test_the_image_is_not_written_to(self, image):
         before = image.copy()
         draw.error_map(image, self.labels, self.pred)
         draw.overlay(image, self.labels, PALETTE, only=1)
         assert np.array_equal(image, before)
 
-    def test_colours_differ_in_lightness_from_the_dimmed_picture(self):
+    def test_colours_differ_in_lightness_from_the_dimmed_image(self):
         """Without any colour sight, orange and blue are still lighter than the lightest grey."""
         grey = np.array([0.299, 0.587, 0.114])
         for colour in (draw.MISSED_COLOUR, draw.EXTRA_COLOUR):
@@ -147,7 +147,7 @@ class TestErrorMap:
 
 
 class TestZoom:
-    def test_small_pictures_grow_by_whole_factors_with_crisp_pixels(self, image):
+    def test_small_images_grow_by_whole_factors_with_crisp_pixels(self, image):
         grown = draw.zoom(image, width=8)  # 8 / 3 = 2.7: three times
         assert grown.shape == (6, 9, 3)
         assert np.array_equal(grown[1::3, 1::3], image)
@@ -158,16 +158,16 @@ class TestZoom:
         assert draw.zoom(np.zeros((360, 480, 3), np.uint8)).shape == (360, 480, 3)
         assert draw.zoom(np.zeros((1024, 2048, 3), np.uint8)).shape == (192, 384, 3)
 
-    def test_large_pictures_are_averaged(self):
+    def test_large_images_are_averaged(self):
         stripes = np.zeros((4, 8, 3), np.uint8)
         stripes[:, ::2] = 100
         assert np.array_equal(draw.zoom(stripes, width=4), np.full((2, 4, 3), 50))
 
 
 class TestGrid:
-    def test_every_picture_stands_on_the_page_in_its_place(self):
-        pictures = [np.full((5, 7, 3), value, np.uint8) for value in (10, 20, 30, 40)]
-        page = draw.grid([pictures[:2], pictures[2:]], width=None)
+    def test_every_image_stands_on_the_page_in_its_place(self):
+        images = [np.full((5, 7, 3), value, np.uint8) for value in (10, 20, 30, 40)]
+        page = draw.grid([images[:2], images[2:]], width=None)
         where = {value: np.argwhere((page == value).all(-1)) for value in (10, 20, 30, 40)}
         assert {value: len(at) for value, at in where.items()} == dict.fromkeys(where, 35)
         (top, left), (_, second_column), (second_row, _) = (where[v].min(0) for v in (10, 20, 30))
@@ -175,16 +175,16 @@ class TestGrid:
         assert second_row > top + 5
         assert second_column > left + 7
 
-    def test_pictures_of_different_sizes_do_not_overlap(self):
+    def test_images_of_different_sizes_do_not_overlap(self):
         wide, high = np.full((4, 30, 3), 10, np.uint8), np.full((20, 6, 3), 20, np.uint8)
         page = draw.grid([[wide, high], [high, wide]], width=None)
         assert (page == 10).all(-1).sum() == 2 * wide[..., 0].size
         assert (page == 20).all(-1).sum() == 2 * high[..., 0].size
 
     def test_titles_stand_above_and_captions_below(self):
-        picture = np.zeros((20, 120, 3), np.uint8)
-        plain = draw.grid([[picture, picture]], width=None)
-        page = draw.grid([[picture, picture]], ["truth", "guess"], ["a street"], width=None)
+        image = np.zeros((20, 120, 3), np.uint8)
+        plain = draw.grid([[image, image]], width=None)
+        page = draw.grid([[image, image]], ["truth", "guess"], ["a street"], width=None)
         rows = np.flatnonzero((page[:, :128] != 255).any((1, 2)))
         black = np.flatnonzero((page == 0).all(-1).sum(1) == 240)
         assert page.shape[0] > plain.shape[0]
@@ -192,13 +192,13 @@ class TestGrid:
         assert rows.max() > black.max() + 8
 
     def test_a_title_is_cut_to_its_column(self):
-        picture = np.zeros((20, 60, 3), np.uint8)
-        page = draw.grid([[picture, picture]], ["a very long title indeed", ""], width=None)
+        image = np.zeros((20, 60, 3), np.uint8)
+        page = draw.grid([[image, image]], ["a very long title indeed", ""], width=None)
         assert ink(page[:25, 8 + 60 : 8 + 60 + 8]) == 0  # nothing in the gap between the columns
 
     @pytest.mark.parametrize("rows", [[], [[]]])
-    def test_no_pictures_is_an_error(self, rows):
-        with pytest.raises(ValueError, match="at least one picture"):
+    def test_no_images_is_an_error(self, rows):
+        with pytest.raises(ValueError, match="at least one image"):
             draw.grid(rows)
 
     def test_side_by_side_is_a_grid_of_one_row(self, image):
@@ -206,7 +206,7 @@ class TestGrid:
             draw.side_by_side([image, image], ["a", "b"]), draw.grid([[image, image]], ["a", "b"])
         )
 
-    def test_stack_and_beside_keep_pictures_and_fill_up_with_paper(self, image):
+    def test_stack_and_beside_keep_images_and_fill_up_with_paper(self, image):
         tall = np.zeros((4, 1, 3), np.uint8)
         page = draw.beside([image, tall])
         assert page.shape == (4, 4, 3)
@@ -224,7 +224,7 @@ class TestContactSheet:
         image = rng.integers(0, 256, (8, 16, 3)).astype(np.uint8)
         return [Sample(image, labels, "one"), Sample(image[::-1].copy(), labels[::-1].copy(), "two")]
 
-    def test_it_shows_picture_truth_prediction_and_errors_of_each(self):
+    def test_it_shows_image_truth_prediction_and_errors_of_each(self):
         samples = self.samples()
         preds = [np.zeros((8, 16), np.uint8), np.ones((8, 16), np.uint8)]
         sheet = draw.contact_sheet(samples, preds, LabelSet(("a", "b", "c"), PALETTE), width=16)
@@ -280,12 +280,12 @@ class TestPng:
         rows, columns = np.mgrid[:96, :192]
         smooth = np.stack([columns, 2 * rows, (rows + columns) // 2], -1)
         noise = np.random.default_rng(0).integers(-12, 12, (96, 192, 3))
-        picture = np.clip(smooth + noise, 0, 255).astype(np.uint8)
-        picture[40:44, 40:44] = (255, 0, 255)  # a small sign keeps its colour
-        small = draw.png_bytes(picture, few_colours=True)
-        assert len(small) < len(draw.png_bytes(picture)) / 2
+        image = np.clip(smooth + noise, 0, 255).astype(np.uint8)
+        image[40:44, 40:44] = (255, 0, 255)  # a small sign keeps its colour
+        small = draw.png_bytes(image, few_colours=True)
+        assert len(small) < len(draw.png_bytes(image)) / 2
         read = np.array(Image.open(io.BytesIO(small)).convert("RGB")).astype(int)
-        assert np.abs(read - picture).mean() < 10
+        assert np.abs(read - image).mean() < 10
         assert np.abs(read[41, 41] - (255, 0, 255)).max() < 20
 
 

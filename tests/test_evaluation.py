@@ -62,8 +62,8 @@ class TinyNet(nn.Module):
         return SegLogits(self.classifier(self.features(images)))
 
 
-class RandomPictures:
-    """Pictures and labels drawn from the index; one size a picture, in turn."""
+class RandomImages:
+    """Images and labels drawn from the index; one size an image, in turn."""
 
     def __init__(self, length, sizes=((32, 48),), void_share=0.1):
         self.length, self.sizes, self.void_share = length, sizes, void_share
@@ -77,13 +77,13 @@ class RandomPictures:
         size = self.sizes[index // 3 % len(self.sizes)]  # three of one size, then the next
         labels = rng.integers(0, NUM_CLASSES, size, dtype=np.uint8)
         labels[rng.random(size) < self.void_share] = 255
-        sample = Sample(rng.integers(0, 256, (*size, 3), dtype=np.uint8), labels, f"picture {index}")
+        sample = Sample(rng.integers(0, 256, (*size, 3), dtype=np.uint8), labels, f"image {index}")
         return self.changes[index](sample) if index in self.changes else sample
 
 
 @pytest.mark.parametrize("spec", PROTOCOLS.values(), ids=PROTOCOLS)
-def test_equals_one_picture_at_a_time_counted_by_torchmetrics(spec):
-    model, dataset = TinyNet().eval(), RandomPictures(17, sizes=((32, 48), (33, 47), (1, 1), (48, 32)))
+def test_equals_one_image_at_a_time_counted_by_torchmetrics(spec):
+    model, dataset = TinyNet().eval(), RandomImages(17, sizes=((32, 48), (33, 47), (1, 1), (48, 32)))
     theirs = MulticlassConfusionMatrix(NUM_CLASSES, ignore_index=255)
     for index in range(len(dataset)):
         sample = dataset[index]
@@ -93,7 +93,7 @@ def test_equals_one_picture_at_a_time_counted_by_torchmetrics(spec):
     matrix = score(model, dataset, replace(RECIPE, evaluation=spec)).confusion
 
     assert matrix.dtype == torch.int64 and matrix.device.type == "cpu"
-    # A pass of several pictures may round the last bit of a logit otherwise, so a tie may fall the other way.
+    # A pass of several images may round the last bit of a logit otherwise, so a tie may fall the other way.
     assert matrix.sum() == theirs.confmat.sum()
     assert (matrix - theirs.confmat).abs().sum() <= 2
 
@@ -122,9 +122,9 @@ def of_auto_drive(**fields):
     )
 
 
-def test_padded_pictures_score_as_padded_pictures_with_void_labels():
+def test_padded_images_score_as_padded_images_with_void_labels():
     """Black at the right and bottom before normalisation, scored at the padded size."""
-    model, dataset = TinyNet().eval(), RandomPictures(8, sizes=((32, 48), (50, 33), (20, 24)))
+    model, dataset = TinyNet().eval(), RandomImages(8, sizes=((32, 48), (50, 33), (20, 24)))
     expected = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
     for index in range(8):
         sample = dataset[index]
@@ -138,8 +138,8 @@ def test_padded_pictures_score_as_padded_pictures_with_void_labels():
 
 
 def test_scores_at_another_size_are_of_resized_labels():
-    """Picture and labels to half their size, and scored there."""
-    model, dataset = TinyNet().eval(), RandomPictures(5, sizes=((32, 48),))
+    """Image and labels to half their size, and scored there."""
+    model, dataset = TinyNet().eval(), RandomImages(5, sizes=((32, 48),))
     expected, seen = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64), []
     for index in range(5):
         sample = dataset[index]
@@ -157,32 +157,32 @@ def test_scores_at_another_size_are_of_resized_labels():
 
 
 @pytest.mark.parametrize("fields", [{"score_size": (512, 1024)}, {"pad_to": (512, 1024)}])
-def test_the_size_of_logits_decides_how_many_pictures_share_a_pass(fields):
-    """10 x 512 x 1024 numbers are more than half of the limit: one picture a pass, where eight would fit at 32x48."""
-    model, pictures_a_pass = TinyNet(), []
-    model.register_forward_pre_hook(lambda module, inputs: pictures_a_pass.append(len(inputs[0])))
-    score(model, RandomPictures(3), replace(RECIPE, evaluation=EvalSpec(**fields)))
-    score(model, RandomPictures(3), RECIPE)
-    assert pictures_a_pass == [1, 1, 1, 3]
+def test_the_size_of_logits_decides_how_many_images_share_a_pass(fields):
+    """10 x 512 x 1024 numbers are more than half of the limit: one image a pass, where eight would fit at 32x48."""
+    model, images_per_pass = TinyNet(), []
+    model.register_forward_pre_hook(lambda module, inputs: images_per_pass.append(len(inputs[0])))
+    score(model, RandomImages(3), replace(RECIPE, evaluation=EvalSpec(**fields)))
+    score(model, RandomImages(3), RECIPE)
+    assert images_per_pass == [1, 1, 1, 3]
 
 
-def test_a_picture_with_other_channels_names_its_sample():
-    dataset = RandomPictures(10)
+def test_an_image_with_other_channels_names_its_sample():
+    dataset = RandomImages(10)
     dataset.changes[6] = lambda sample: sample._replace(image=sample.image.repeat(2, axis=2))
     with pytest.raises(
-        InputError, match="picture 6: the picture has 6 channels, but the recipe has a mean for 3"
+        InputError, match="image 6: the image has 6 channels, but the recipe has a mean for 3"
     ):
         score(TinyNet(), dataset, RECIPE)
 
 
 def test_callback_sees_every_sample_in_order_with_its_own_prediction():
-    model, dataset = TinyNet().eval(), RandomPictures(7, sizes=((32, 48), (20, 24)))
+    model, dataset = TinyNet().eval(), RandomImages(7, sizes=((32, 48), (20, 24)))
     seen = []
     matrix = score(model, dataset, RECIPE, on_sample=lambda *seen_now: seen.append(seen_now)).confusion
     assert [index for index, _, _ in seen] == list(range(7))
     recount = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
     for index, sample, pred in seen:
-        assert sample.name == f"picture {index}"
+        assert sample.name == f"image {index}"
         assert pred.dtype == np.uint8 and pred.shape == sample.labels.shape
         valid = sample.labels != 255
         np.add.at(recount, (sample.labels[valid], pred[valid]), 1)
@@ -190,23 +190,23 @@ def test_callback_sees_every_sample_in_order_with_its_own_prediction():
 
 
 def test_limit_takes_the_first_samples():
-    model, dataset = TinyNet().eval(), RandomPictures(12)
+    model, dataset = TinyNet().eval(), RandomImages(12)
     names = []
     score(model, dataset, RECIPE, limit=5, on_sample=lambda index, sample, pred: names.append(sample.name))
-    assert names == [f"picture {index}" for index in range(5)]
-    expected = score(model, RandomPictures(5), RECIPE).confusion
+    assert names == [f"image {index}" for index in range(5)]
+    expected = score(model, RandomImages(5), RECIPE).confusion
     assert torch.equal(score(model, dataset, RECIPE, limit=5).confusion, expected)
-    assert torch.equal(score(model, RandomPictures(5), RECIPE, limit=99).confusion, expected)
+    assert torch.equal(score(model, RandomImages(5), RECIPE, limit=99).confusion, expected)
 
 
 def test_nothing_but_void_has_nan_scores():
-    scores = score(TinyNet(), RandomPictures(3, void_share=1.1), RECIPE)
+    scores = score(TinyNet(), RandomImages(3, void_share=1.1), RECIPE)
     assert scores.confusion.sum() == 0
     assert math.isnan(scores.miou)
 
 
 def test_classes_that_the_split_does_not_hold_are_left_out_of_the_means(monkeypatch):
-    model, dataset = TinyNet().eval(), RandomPictures(3)
+    model, dataset = TinyNet().eval(), RandomImages(3)
     everything = score(model, dataset, RECIPE)
     toy = Dataset(
         name="toy", title="Toy", labels=None, module="", root=Path(), unscored={"val": (3,), "test": (4,)}
@@ -226,24 +226,24 @@ def test_model_keeps_its_mode_and_its_statistics():
     model = TinyNet().train()
     model.features[1].eval()  # frozen batch norm
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    score(model, RandomPictures(3), RECIPE)
+    score(model, RandomImages(3), RECIPE)
     assert model.training and model.classifier.training and not model.features[1].training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_label_that_is_no_class_names_its_sample():
-    dataset = RandomPictures(10)
+    dataset = RandomImages(10)
     dataset.changes[6] = lambda sample: sample._replace(labels=np.full_like(sample.labels, 12))
     model = TinyNet().train()
-    with pytest.raises(InputError, match="picture 6: labels hold the value 12, but the classes are 0 to 9"):
+    with pytest.raises(InputError, match="image 6: labels hold the value 12, but the classes are 0 to 9"):
         score(model, dataset, RECIPE)
     assert model.training
 
 
 def test_labels_of_another_size_name_their_sample():
-    dataset = RandomPictures(10)
+    dataset = RandomImages(10)
     dataset.changes[6] = lambda sample: sample._replace(labels=sample.labels[:16])
-    with pytest.raises(InputError, match=r"picture 6: the picture is 32x48 pixels .* labels are 16x48"):
+    with pytest.raises(InputError, match=r"image 6: the image is 32x48 pixels .* labels are 16x48"):
         score(TinyNet(), dataset, RECIPE)
 
 
@@ -251,12 +251,12 @@ def test_logits_that_are_not_finite_name_their_samples():
     model = TinyNet()
     with torch.no_grad():
         model.classifier.weight[0] = float("inf")
-    with pytest.raises(InputError, match=r"picture 0 to picture 7: .* nan or infinite"):
-        score(model, RandomPictures(20), RECIPE)
+    with pytest.raises(InputError, match=r"image 0 to image 7: .* nan or infinite"):
+        score(model, RandomImages(20), RECIPE)
 
 
 def test_memory_does_not_grow_over_2000_samples():
-    """Kept logits would be 123 MB, kept predictions 3 MB, kept pictures 9 MB."""
+    """Kept logits would be 123 MB, kept predictions 3 MB, kept images 9 MB."""
     model, process = TinyNet(), psutil.Process()
     used = {}
 
@@ -265,13 +265,13 @@ def test_memory_does_not_grow_over_2000_samples():
             gc.collect()
             used[index] = process.memory_info().rss
 
-    score(model, RandomPictures(2400), RECIPE, on_sample=watch)
+    score(model, RandomImages(2400), RECIPE, on_sample=watch)
     assert used[2399] - used[399] < 2.5e6
 
 
 @pytest.mark.gpu
 def test_the_same_on_the_device():
-    model, dataset = TinyNet().double(), RandomPictures(5)
+    model, dataset = TinyNet().double(), RandomImages(5)
     on_cpu = score(model, dataset, RECIPE).confusion
     on_device = score(model, dataset, RECIPE, device="cuda").confusion
     assert next(model.parameters()).is_cuda and on_device.device.type == "cpu"

@@ -1,4 +1,4 @@
-"""Inference against a slow version in numpy: one window, one pass, one picture at a time, own bilinear resize."""
+"""Inference against a slow version in numpy: one window, one pass, one image at a time, own bilinear resize."""
 
 import io
 from dataclasses import replace
@@ -38,7 +38,7 @@ from fcnbook.types import SegLogits
 DATA = DataSpec(name="streets")
 MEAN, STD = np.array(DATA.mean), np.array(DATA.std)
 TOLERANCE = 1e-5
-"""Pictures are normalised in float32 (1e-7 a number); one window shifted by a pixel moves logits by 1e-2."""
+"""Images are normalised in float32 (1e-7 a number); one window shifted by a pixel moves logits by 1e-2."""
 
 
 class TinyNet(nn.Module):
@@ -58,7 +58,7 @@ class TinyNet(nn.Module):
         return SegLogits(self.classifier(self.norm(self.features(images)).relu()))
 
 
-def picture(height, width, seed=0):
+def random_image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -138,7 +138,7 @@ PROTOCOLS = {
     "whole, scaled down": EvalSpec(size=(20, 30)),
     "slide": EvalSpec(window=(16, 20), window_stride=(11, 13)),
     "slide, scaled": EvalSpec(size=(40, 60), window=(25, 25), window_stride=(17, 17)),
-    "slide, window larger than the picture": EvalSpec(window=(64, 20), window_stride=(40, 13)),
+    "slide, window larger than the image": EvalSpec(window=(64, 20), window_stride=(40, 13)),
     "slide, gaps in the last stride only": EvalSpec(window=(16, 16), window_stride=(16, 16)),
     "flip": EvalSpec(flip=True),
     "scales and flip, native size": EvalSpec(scales=(0.5, 1.0, 1.75), flip=True),
@@ -154,7 +154,7 @@ PROTOCOLS = {
     "padded in one direction, scaled": EvalSpec(size=(40, 60), pad_to=(50, 20)),
     "padded, scales and flip": EvalSpec(pad_to=(40, 61), scales=(0.5, 1.0), flip=True),
     "padded, slide": EvalSpec(pad_to=(40, 61), window=(25, 25), window_stride=(17, 17)),
-    "smaller padding than picture": EvalSpec(pad_to=(20, 20)),
+    "smaller padding than image": EvalSpec(pad_to=(20, 20)),
     "scored at another size": EvalSpec(size=(20, 30), score_size=(21, 31)),
     "scored at another size, resized once": EvalSpec(size=(20, 30), score_size=(40, 57), resizes="once"),
 }
@@ -163,7 +163,7 @@ PROTOCOLS = {
 @pytest.mark.parametrize("align_corners", [False, True], ids=["half-pixel", "align_corners"])
 @pytest.mark.parametrize("spec", PROTOCOLS.values(), ids=PROTOCOLS)
 def test_equals_the_slow_version(spec, align_corners):
-    model, image = TinyNet(), picture(33, 47)
+    model, image = TinyNet(), random_image(33, 47)
     result = segment(model, image, spec, DATA, align_corners=align_corners)
     assert result.shape == (10, *(spec.score_size or (33, 47)))
     assert result.numpy() == pytest.approx(slow_segment(model, image, spec, align_corners), abs=TOLERANCE)
@@ -173,14 +173,14 @@ def test_equals_the_slow_version(spec, align_corners):
 @pytest.mark.parametrize(
     "spec", [EvalSpec(scales=(0.5, 1.0), flip=True), PROTOCOLS["slide"]], ids=["ms", "slide"]
 )
-def test_tiny_and_odd_pictures(size, spec):
-    result = segment(TinyNet(), picture(*size), spec, DATA, align_corners=False)
+def test_tiny_and_odd_images(size, spec):
+    result = segment(TinyNet(), random_image(*size), spec, DATA, align_corners=False)
     assert result.shape == (10, *size) and torch.isfinite(result).all()
 
 
 @pytest.mark.parametrize("spec", PROTOCOLS.values(), ids=PROTOCOLS)
-def test_pictures_together_equal_pictures_alone(spec):
-    model, images = TinyNet(), [picture(33, 47, seed) for seed in range(3)]
+def test_images_together_equal_images_alone(spec):
+    model, images = TinyNet(), [random_image(33, 47, seed) for seed in range(3)]
     together = segment_together(model, images, spec, DATA, align_corners=False)
     alone = [segment(model, image, spec, DATA, align_corners=False) for image in images]
     assert torch.allclose(together, torch.stack(alone), rtol=0, atol=1e-12)
@@ -188,7 +188,7 @@ def test_pictures_together_equal_pictures_alone(spec):
 
 def test_resizing_once_is_another_protocol():
     """From stride 4 to 33x47 at once, and over 50x71: the values between differ."""
-    model, image, spec = TinyNet(), picture(33, 47), EvalSpec(size=(50, 90))
+    model, image, spec = TinyNet(), random_image(33, 47), EvalSpec(size=(50, 90))
     twice = segment(model, image, spec, DATA, align_corners=False)
     once = segment(model, image, replace(spec, resizes="once"), DATA, align_corners=False)
     assert (once - twice).abs().max() > 0.1
@@ -196,7 +196,7 @@ def test_resizing_once_is_another_protocol():
 
 @pytest.mark.parametrize(("inputs", "channels"), [("hha", 3), ("color_depth", 4), ("color_hha", 6)])
 @pytest.mark.parametrize("name", ["whole, scaled up", "scales and flip, slide", "padded, scales and flip"])
-def test_pictures_of_other_channels_equal_the_slow_version(inputs, channels, name):
+def test_images_of_other_channels_equal_the_slow_version(inputs, channels, name):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (33, 47, channels), dtype=np.uint8)
     if inputs == "color_depth":
@@ -209,7 +209,7 @@ def test_pictures_of_other_channels_equal_the_slow_version(inputs, channels, nam
     assert result.numpy() == pytest.approx(slow, abs=TOLERANCE)
 
 
-def test_what_is_no_picture_of_the_channels():
+def test_what_is_no_image_of_the_channels():
     mean = (116.0, 97.0, 92.0, 7.8)
     data = DataSpec(name="nyud", inputs="color_depth", mean=mean, std=(1.0,) * 4)
     model = TinyNet(in_channels=4)
@@ -226,7 +226,7 @@ def test_what_is_no_picture_of_the_channels():
 
 
 def test_half_precision_has_no_effect_on_a_cpu():
-    model, image = TinyNet().float(), picture(33, 47)
+    model, image = TinyNet().float(), random_image(33, 47)
     full = segment(model, image, EvalSpec(), DATA, align_corners=False)
     half = segment(model, image, EvalSpec(precision="fp16"), DATA, align_corners=False)
     assert torch.equal(full, half)
@@ -245,7 +245,7 @@ class Mirror(nn.Module):
 
 def test_the_float_protocol_keeps_what_lies_between_grey_levels():
     """Halving by bilinear interpolation is the mean of 2x2 pixels, which is rounded on uint8 only."""
-    image = picture(4, 6)
+    image = random_image(4, 6)
     means = image.reshape(2, 2, 3, 2, 3).mean(axis=(1, 3))
     spec = EvalSpec(size=(2, 3), score_size=(2, 3), resizes="once", interpolation="float")
     data = replace(DATA, mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -257,7 +257,7 @@ def test_the_float_protocol_keeps_what_lies_between_grey_levels():
 
 
 def test_windows_go_through_the_network_within_the_budget(monkeypatch):
-    model, image, spec = TinyNet(), picture(33, 47), PROTOCOLS["slide"]
+    model, image, spec = TinyNet(), random_image(33, 47), PROTOCOLS["slide"]
     windows_a_pass = []
     model.register_forward_pre_hook(lambda module, inputs: windows_a_pass.append(len(inputs[0])))
     at_once = segment(model, image, spec, DATA, align_corners=False)
@@ -267,7 +267,7 @@ def test_windows_go_through_the_network_within_the_budget(monkeypatch):
     assert torch.allclose(at_once, in_fours, rtol=0, atol=1e-12)
 
 
-def test_windows_of_a_cityscapes_picture():
+def test_windows_of_a_cityscapes_image():
     """The numbers of recipes.md section 3."""
     windows = slide_windows(1025, 2049, (769, 769), (513, 513))
     assert [(w.top, w.left) for w in windows] == [
@@ -287,7 +287,7 @@ def test_window_starts(length, starts):
 
 
 def test_normalize_and_padding_of_exactly_zero():
-    images = torch.from_numpy(picture(6, 8)).permute(2, 0, 1).repeat(2, 1, 1, 1)
+    images = torch.from_numpy(random_image(6, 8)).permute(2, 0, 1).repeat(2, 1, 1, 1)
     windows = torch.tensor([[0, 0, 6, 8], [1, 2, 3, 4]])
 
     result = normalize(images, DATA.mean, DATA.std, windows)
@@ -314,7 +314,7 @@ def test_logits_that_are_not_finite():
     with torch.no_grad():
         model.classifier.bias[3] = float("nan")
     with pytest.raises(NonFiniteLogitsError, match="earlier checkpoint"):
-        segment(model, picture(8, 8), EvalSpec(), DATA, align_corners=False)
+        segment(model, random_image(8, 8), EvalSpec(), DATA, align_corners=False)
 
 
 def test_evaluation_mode_gives_each_module_its_mode_back():
@@ -344,7 +344,7 @@ def model():
 
 
 def test_prediction_follows_the_recipe_of_the_model(model):
-    image = picture(33, 47)
+    image = random_image(33, 47)
     prediction = predict(model, image)
     slow = slow_segment(model, image, model.recipe.evaluation, align_corners=True).argmax(0)
     assert prediction.mask.dtype == np.uint8
@@ -357,8 +357,8 @@ def test_prediction_follows_the_recipe_of_the_model(model):
     assert Image.open(io.BytesIO(prediction._repr_png_())).size == (47, 33)
 
 
-def test_prediction_has_the_size_of_its_picture_whatever_is_scored(model):
-    image, fields = picture(33, 47), dict(size=(20, 30), pad_to=(40, 60))
+def test_prediction_has_the_size_of_its_image_whatever_is_scored(model):
+    image, fields = random_image(33, 47), dict(size=(20, 30), pad_to=(40, 60))
     model.recipe = replace(model.recipe, evaluation=EvalSpec(score_size=(20, 30), **fields))
     mask = predict(model, image).mask
     assert np.array_equal(mask, slow_segment(model, image, EvalSpec(**fields), True).argmax(0))
@@ -368,13 +368,13 @@ def test_prediction_of_more_than_colour_is_refused(model):
     data = replace(DATA, inputs="color_hha", mean=DATA.mean * 2, std=DATA.std * 2)
     model.recipe = replace(model.recipe, data=data)
     with pytest.raises(
-        TypeError, match=r"takes colour pictures, and this network reads 'color_hha', 6 channels"
+        TypeError, match=r"takes colour images, and this network reads 'color_hha', 6 channels"
     ):
-        predict(model, picture(8, 8))
+        predict(model, random_image(8, 8))
 
 
 def test_prediction_of_a_file_a_tensor_and_a_view(model, tmp_path):
-    image = picture(33, 47)
+    image = random_image(33, 47)
     Image.fromarray(image).save(tmp_path / "street.png")
     mask = predict(model, image).mask
     backwards = np.ascontiguousarray(image[:, :, ::-1])  # as OpenCV reads it
@@ -390,13 +390,13 @@ def test_prediction_of_a_file_a_tensor_and_a_view(model, tmp_path):
 def test_prediction_leaves_the_model_as_it_was(model):
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    predict(model, picture(16, 16))
+    predict(model, random_image(16, 16))
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_saved_mask_holds_class_ids_and_shows_class_colours(model, tmp_path):
-    prediction = predict(model, picture(33, 47))
+    prediction = predict(model, random_image(33, 47))
     path = prediction.save(tmp_path / "mask.png")
     assert np.array_equal(read_labels(path), prediction.mask)
     assert np.array_equal(np.asarray(Image.open(path).convert("RGB")), prediction.colored())
@@ -404,7 +404,7 @@ def test_saved_mask_holds_class_ids_and_shows_class_colours(model, tmp_path):
 
 def test_mask_as_jpeg_is_refused(model, tmp_path):
     with pytest.raises(InputError, match=r"mask\.jpg.*End the name in \.png"):
-        predict(model, picture(8, 8)).save(tmp_path / "mask.jpg")
+        predict(model, random_image(8, 8)).save(tmp_path / "mask.jpg")
     assert not list(tmp_path.iterdir())
 
 
@@ -419,24 +419,24 @@ def test_mask_as_jpeg_is_refused(model, tmp_path):
         (Image.new("RGB", (8, 8)), TypeError, r"np\.asarray"),
     ],
 )
-def test_what_is_no_picture(model, image, error, sentence):
+def test_what_is_no_image(model, image, error, sentence):
     with pytest.raises(error, match=sentence):
         predict(model, image)
 
 
-def test_path_without_a_picture(model, tmp_path):
+def test_path_without_an_image(model, tmp_path):
     with pytest.raises(InputError, match=r"missing\.png"):
         predict(model, tmp_path / "missing.png")
 
 
 def test_model_without_a_recipe():
     with pytest.raises(TypeError, match="build_segmenter"):
-        predict(TinyNet(), picture(8, 8))
+        predict(TinyNet(), random_image(8, 8))
 
 
 @pytest.mark.gpu
 def test_the_same_on_the_device():
-    model, image, spec = TinyNet(), picture(33, 47), PROTOCOLS["scales and flip, slide"]
+    model, image, spec = TinyNet(), random_image(33, 47), PROTOCOLS["scales and flip, slide"]
     on_cpu = segment(model, image, spec, DATA, align_corners=True)
     on_device = segment(model.cuda(), image, spec, DATA, align_corners=True)
     assert on_device.is_cuda
@@ -446,7 +446,7 @@ def test_the_same_on_the_device():
 @pytest.mark.gpu
 def test_half_precision_on_the_device():
     """In fp16 the network multiplies in half precision; its logits come back in float32."""
-    model, image, seen = TinyNet().float().cuda(), picture(33, 47), []
+    model, image, seen = TinyNet().float().cuda(), random_image(33, 47), []
     model.classifier.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     full = segment(model, image, EvalSpec(), DATA, align_corners=True)
     half = segment(model, image, EvalSpec(precision="fp16"), DATA, align_corners=True)

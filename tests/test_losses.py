@@ -137,7 +137,7 @@ def test_half_precision_logits_are_resized_in_single():
 
 
 def test_scene_loss_worked_by_hand():
-    """Picture 0 shows classes 0 and 2, picture 1 class 1; void is no class. Sigmoids of 0, log 3: 1/2, 3/4."""
+    """Image 0 shows classes 0 and 2, image 1 class 1; void is no class. Sigmoids of 0, log 3: 1/2, 3/4."""
     labels = torch.tensor([[[0, 2], [255, 0]], [[1, 255], [1, 1]]])
     up = np.log(3)
     scene = torch.tensor([[0, up, up, 0], [0, up, 0, -up]], dtype=torch.float64).requires_grad_()

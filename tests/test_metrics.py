@@ -47,7 +47,7 @@ def test_equals_torchmetrics_and_a_loop(num_classes, shape, label_type, pred_typ
         assert torch.equal(matrix, theirs(torch.from_numpy(pred)[None], torch.from_numpy(labels)[None]))
 
 
-def test_matrices_of_pictures_add_up_to_that_of_the_batch():
+def test_matrices_of_images_add_up_to_that_of_the_batch():
     pred, labels = (torch.from_numpy(a) for a in random_maps(5, (4, 6, 8), 0.1, seed=3))
     parts = [confusion_matrix(p, t, 5) for p, t in zip(pred, labels, strict=True)]
     assert torch.equal(sum(parts), confusion_matrix(pred, labels, 5))

@@ -127,7 +127,7 @@ def test_tiny_keeps_the_idea_and_shrinks_the_rest():
     assert (tiny.scale, tiny.name) == ("tiny", "fcn_r18-d16_360x480_10k_camvid")
 
 
-def test_tiny_on_real_pictures_keeps_their_data_set():
+def test_tiny_on_real_images_keeps_their_data_set():
     tiny = scaled(RECIPES["fcn_r18-d8_360x480_10k_camvid"], "tiny", "../shared/data/camvid")
     assert tiny.data.name == "camvid" and tiny.augment.crop_size == tiny.evaluation.size == (180, 240)
 
@@ -141,7 +141,7 @@ def test_tiny_on_real_pictures_keeps_their_data_set():
         ("fcn32s_vgg16_late_nyud", None),
     ],
 )
-def test_tiny_on_real_pictures_leaves_depth_as_it_is(name, photometric):
+def test_tiny_on_real_images_leaves_depth_as_it_is(name, photometric):
     assert scaled(RECIPES[name], "tiny", "data/nyud").augment.photometric == photometric
 
 

@@ -30,7 +30,7 @@ def recipe() -> Recipe:
 
 
 def batches(count, seed=0):
-    """Pictures whose class is their colour: learnable in a few steps."""
+    """Images whose class is their colour: learnable in a few steps."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(count):
         labels = torch.randint(0, 10, (2, 4, 8), generator=generator, dtype=torch.uint8)
@@ -159,7 +159,7 @@ def test_a_non_finite_loss_stops_before_the_weights_change(recipe):
 
 
 def test_accumulated_passes_are_one_step_on_the_mean_of_their_gradients(recipe):
-    """Three passes of two pictures against one pass of the six, for a loss that is a mean over all pixels."""
+    """Three passes of two images against one pass of the six, for a loss that is a mean over all pixels."""
     recipe = dataclasses.replace(
         recipe,
         optim=OptimSpec(lr=0.1, momentum=0.9, weight_decay=0.01),

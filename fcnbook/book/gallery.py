@@ -43,7 +43,7 @@ def finished_runs(folder: Path) -> list[RunDir]:
 
 
 def notebook_to_html(notebook: Path) -> Path:
-    """The executed notebook as one HTML page beside it; pictures are inside, formulas need the network.
+    """The executed notebook as one HTML page beside it; images are inside, formulas need the network.
 
     Links to other chapters lead to their pages in the folders next to this one.
     """

@@ -379,9 +379,7 @@ def _tidy(executed: Path, name: str, dead_cell: int | None, obituary: str | None
             timing["status"] = "pending"  # papermill calls them completed
         for output in cell.get("outputs", []):
             if "data" in output and len(output["data"]) > 1:
-                output["data"].pop(
-                    _WIDGET_VIEW, None
-                )  # without its state it would hide the picture beside it
+                output["data"].pop(_WIDGET_VIEW, None)  # without its state it would hide the image beside it
     if dead_cell is not None:
         cell = notebook.cells[dead_cell]
         what = {"ename": "DeadKernelError", "evalue": obituary or "", "traceback": [obituary or ""]}

@@ -77,14 +77,12 @@ def _check_own_folder(options: argparse.Namespace) -> int:
     labels = examine_labels(root, num_classes)
     print(labels)
     if labels.problems:
-        print("When these are solved, run the same command again: it then reads the pictures of both splits.")
+        print("When these are solved, run the same command again: it then reads the images of both splits.")
         return 1
     splits = own_folder.check(root, num_classes)
     for report in splits:
-        said = [f"Problem: {problem}" for problem in report.problems] or [
-            "all pictures and masks are readable"
-        ]
-        print(f"{report.split}: {report.num_samples} pictures", *said, sep="\n  ")
+        said = [f"Problem: {problem}" for problem in report.problems] or ["all images and masks are readable"]
+        print(f"{report.split}: {report.num_samples} images", *said, sep="\n  ")
     if any(report.problems for report in splits):
         return 1
     print(
@@ -113,7 +111,7 @@ def cache_data(options: argparse.Namespace) -> int:
 
 
 def _splits_of_recipes(name: str, wanted: Sequence[str] | None) -> Iterator[tuple[DataSpec, str]]:
-    """Each split once; pictures with depth are no bytes and cannot be cached."""
+    """Each split once; images with depth are no bytes and cannot be cached."""
     seen = set()
     for recipe in _recipes_on(name):
         data = recipe.data

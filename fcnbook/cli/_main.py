@@ -34,7 +34,7 @@ examples:
   fcnbook data check cityscapes --data-root data/cityscapes                   before a GPU hour is spent
   fcnbook doctor checkpoint weights/fcn_r50-d8_512x1024_40k_cityscapes.pth    what is this file?
   fcnbook watch runs/fcn_r18-d8_360x480_10k_camvid-full-seed0                 from another terminal
-  fcnbook predict runs/fcn_r18-d8_360x480_10k_camvid-full-seed0 street.jpg    masks of pictures of your own
+  fcnbook predict runs/fcn_r18-d8_360x480_10k_camvid-full-seed0 street.jpg    masks of images of your own
   fcnbook book --scale tiny --out runs/tiny                                   every chapter, and a gallery of masks
 
 A run that was interrupted or killed goes on when the same command is given again.
@@ -97,8 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "recipe", metavar="RECIPE", help="a name from `fcnbook list`, or a row such as 002-04"
     )
-    command.add_argument("--size", type=size, help="HxW of the picture; default: the crop of the recipe")
-    command.add_argument("--batch", type=positive, help="pictures at once on one device, for the memory")
+    command.add_argument("--size", type=size, help="HxW of the image; default: the crop of the recipe")
+    command.add_argument("--batch", type=positive, help="images at once on one device, for the memory")
     command.add_argument("--no-memory", action="store_true", help="leave out the memory, which takes seconds")
     command.add_argument("--json", action="store_true", help="all figures, for other programs")
 
@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_run_options(command)
     command.add_argument(
-        "--ms-flip", action="store_true", help="score with several scales and mirrored pictures too"
+        "--ms-flip", action="store_true", help="score with several scales and mirrored images too"
     )
     command.add_argument(
         "--device", help='a torch device such as "cuda:1" or "cpu"; default: the best there is'
@@ -149,11 +149,9 @@ def _parser() -> argparse.ArgumentParser:
         help="file or run folder with the start weights that the recipe names; once for each name",
     )
 
-    command = add("predict", predict_images, "write masks and overlays of pictures")
+    command = add("predict", predict_images, "write masks and overlays of images")
     _add_model_options(command)
-    command.add_argument(
-        "images", metavar="IMAGE", nargs="+", type=Path, help="pictures, or folders of pictures"
-    )
+    command.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="images, or folders of images")
     command.add_argument(
         "--out", type=Path, default=Path("predictions"), help="folder to write to (predictions)"
     )
@@ -163,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(command)
     command.add_argument("--format", choices=("onnx", "torch"), required=True, help="of the file")
     command.add_argument("--out", type=Path, required=True, help="file to write, NAME.onnx or NAME.pt2")
-    command.add_argument("--size", type=size, help="HxW of the example picture; default: the recipe's crop")
+    command.add_argument("--size", type=size, help="HxW of the example image; default: the recipe's crop")
 
     command = add("verify", verify_row, "score a published checkpoint, and compare with its row")
     _add_row_options(command)
@@ -172,14 +170,14 @@ def _parser() -> argparse.ArgumentParser:
         "--weights-folder", type=Path, default=Path("weights"), help="of downloads (weights)"
     )
     command.add_argument("--ms-flip", action="store_true", help="score the ms+flip column too: 12 passes")
-    command.add_argument("--limit", type=positive, help="score the first pictures only; gives no verdict")
+    command.add_argument("--limit", type=positive, help="score the first images only; gives no verdict")
     command.add_argument(
         "--ignore-hash", action="store_true", help="take a file whose checksum is not its name's"
     )
 
     command = add("bench", bench_row, "measure speed and memory by the procedure of a published row")
     _add_row_options(command)
-    command.add_argument("--images", type=positive, default=200, help="test pictures to time (200)")
+    command.add_argument("--images", type=positive, default=200, help="test images to time (200)")
     command.add_argument("--repeats", type=positive, default=300, help="forward passes to time (300)")
     command.add_argument(
         "--no-memory", action="store_true", help="leave out the training steps for the memory"
@@ -263,13 +261,13 @@ def _add_data_commands(data: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--route",
         choices=("json", "mat"),
-        help="Pascal Context: labels to make the masks from, 4996 and 5104 pictures or 4998 and 5105; by default what "
+        help="Pascal Context: labels to make the masks from, 4996 and 5104 images or 4998 and 5105; by default what "
         "is there, json first",
     )
     command = add("check", check_data, "compare every file with the published data set", OWN)
     command.add_argument("--labels", action="store_true", help="count the label values of every class too")
     command.add_argument("--num-classes", type=positive, help="of a folder of your own")
-    command = add("cache", cache_data, "decode pictures and labels once, into the data set's folder")
+    command = add("cache", cache_data, "decode images and labels once, into the data set's folder")
     command.add_argument("--splits", nargs="+", help="default: those that the recipes use")
 
 

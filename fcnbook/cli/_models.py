@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def predict_images(options: argparse.Namespace) -> int:
-    """Write NAME_mask.png (class ids, shown in class colours) and NAME_overlay.png for each picture."""
-    images = _pictures(options.images)
+    """Write NAME_mask.png (class ids, shown in class colours) and NAME_overlay.png for each image."""
+    images = _images(options.images)
     names = _output_names(images)
     from fcnbook.draw import png_bytes
     from fcnbook.files import write_atomic
@@ -36,25 +36,25 @@ def predict_images(options: argparse.Namespace) -> int:
     return 0
 
 
-_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def _pictures(paths: Sequence[Path]) -> list[Path]:
-    pictures: list[Path] = []
+def _images(paths: Sequence[Path]) -> list[Path]:
+    images: list[Path] = []
     for path in paths:
         found = [path]
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in _PICTURE_ENDINGS)
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGE_ENDINGS)
             if not found:
-                raise InputError(f"{path} holds no pictures ({', '.join(_PICTURE_ENDINGS)}).")
+                raise InputError(f"{path} holds no images ({', '.join(_IMAGE_ENDINGS)}).")
         elif not path.exists():
-            raise InputError(f"{path}: there is no such picture.")
-        pictures += found
-    return pictures
+            raise InputError(f"{path}: there is no such image.")
+        images += found
+    return images
 
 
 def _output_names(images: Sequence[Path]) -> list[str]:
-    """File names without ending; a number is added where two pictures would share one."""
+    """File names without ending; a number is added where two images would share one."""
     names: list[str] = []
     for image in images:
         name, number = image.stem, 2

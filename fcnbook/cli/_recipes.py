@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fcnbook.cli._common import aligned, by_size, percent
 from fcnbook.files import InputError
 from fcnbook.recipe import Recipe, Size, backbone_name, method_name
-from fcnbook.runs.report import count_of_pictures
+from fcnbook.runs.report import count_of_images
 
 if TYPE_CHECKING:
     from fcnbook.cost import Cost
@@ -198,7 +198,7 @@ def show_cost(options: argparse.Namespace) -> int:
         }
         print(json.dumps(shown, indent=1))
         return 0
-    print(f"{recipe.name}, {recipe.data.num_classes} classes, one picture of {by_size(size)}\n")
+    print(f"{recipe.name}, {recipe.data.num_classes} classes, one image of {by_size(size)}\n")
     print("\n".join(_cost_lines(cost)))
     if memory is not None:
         print("\n" + "\n".join(_memory_lines(memory, size)))
@@ -212,19 +212,19 @@ def _predicted_memory(
 ) -> dict[str, Any]:
     from fcnbook.cost import (
         TRAINING_FACTOR,
-        pictures_a_gpu,
+        images_per_gpu,
         predict_inference_memory,
         predict_training_memory,
     )
 
-    on_published_gpus = [pictures_a_gpu(row, recipe) for row in rows]
+    on_published_gpus = [images_per_gpu(row, recipe) for row in rows]
     batches = {recipe.batch_size // recipe.accumulation, *(n for n in on_published_gpus if n is not None)}
     training = []
-    for pictures in [batch] if batch else sorted(batches):
-        tensors = predict_training_memory(recipe, size, pictures)
+    for images in [batch] if batch else sorted(batches):
+        tensors = predict_training_memory(recipe, size, images)
         on_gpu = round(TRAINING_FACTOR * tensors)
-        training.append({"pictures": pictures, "tensor_bytes": tensors, "gpu_bytes": on_gpu})
-    inference = {"pictures": 1, "tensor_bytes": predict_inference_memory(recipe, size)}
+        training.append({"images": images, "tensor_bytes": tensors, "gpu_bytes": on_gpu})
+    inference = {"images": 1, "tensor_bytes": predict_inference_memory(recipe, size)}
     return {"training": training, "training_precision": recipe.precision, "inference": inference}
 
 
@@ -249,14 +249,14 @@ def _memory_lines(memory: Mapping[str, Any], size: Size) -> list[str]:
     from fcnbook.cost import TRAINING_FACTOR
 
     lines = [
-        f"training, {count_of_pictures(step['pictures'])} at once, {memory['training_precision']}: "
+        f"training, {count_of_images(step['images'])} at once, {memory['training_precision']}: "
         f"{step['tensor_bytes'] / 2**30:.2f} GiB of tensors, about {step['gpu_bytes'] / 2**30:.1f} GiB on a GPU"
         for step in memory["training"]
     ]
     return [
         "Predicted peak memory of one device",
         *lines,
-        f"prediction of one picture of {by_size(size)}, fp32: "
+        f"prediction of one image of {by_size(size)}, fp32: "
         f"{memory['inference']['tensor_bytes'] / 2**30:.2f} GiB of tensors",
         f"(on a GPU: tensors x {TRAINING_FACTOR}, the median of 13 published FCN rows between 1.11 and 1.22)",
     ]
@@ -268,7 +268,7 @@ def _published_figures(row: PublishedRow) -> dict[str, Any]:
 
 
 def _published_lines(rows: Sequence[PublishedRow], cost: Cost, size: Size) -> list[str]:
-    from fcnbook.cost import pictures_a_gpu
+    from fcnbook.cost import images_per_gpu
     from fcnbook.published import Measured, row_verdicts
     from fcnbook.recipes import RECIPES
 
@@ -281,13 +281,13 @@ def _published_lines(rows: Sequence[PublishedRow], cost: Cost, size: Size) -> li
         parts = [verdict.text() for verdict in row_verdicts(row, counted)]
         memory, fps = row.figure("mem_gb"), row.figure("fps")
         if memory is not None and row.recipe is not None:
-            pictures = pictures_a_gpu(row, RECIPES[row.recipe])
-            of_pictures = "pictures" if pictures is None else count_of_pictures(pictures)
+            images = images_per_gpu(row, RECIPES[row.recipe])
+            of_images = "images" if images is None else count_of_images(images)
             parts.append(
-                f"training memory {memory:g} GB with {of_pictures} of {by_size(row.crop)} on {row.hardware}"
+                f"training memory {memory:g} GB with {of_images} of {by_size(row.crop)} on {row.hardware}"
             )
         if fps is not None:
-            what = "whole test pictures" if row.recipe else "pictures"
+            what = "whole test images" if row.recipe else "images"
             parts.append(f"{fps:g} {what} a second on {row.hardware}")
         lines.append(
             f"published {row.key}: " + ("; ".join(parts) or "neither parameters, FLOPs, memory nor speed")

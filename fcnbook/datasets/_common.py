@@ -28,7 +28,7 @@ from fcnbook.recipe import DataSpec
 from fcnbook.types import Sample, SegmentationDataset
 
 PathLike = str | os.PathLike[str]
-PICTURES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 # ------------------------------------------------------------------------------------- what is published
@@ -125,7 +125,7 @@ def only_one(source: Sequence[Path] | None) -> Path | None:
 
 
 class Pair(NamedTuple):
-    """A picture and its labels on disk."""
+    """An image and its labels on disk."""
 
     image: Path
     labels: Path | None
@@ -168,7 +168,9 @@ def locate(root: Path, *wanted: str) -> Path | None:
     return None
 
 
-def files_by_id(folder: Path, suffixes: Sequence[str] = PICTURES, *, ending: str = "") -> dict[str, Path]:
+def files_by_id(
+    folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES, *, ending: str = ""
+) -> dict[str, Path]:
     """The files of a folder by their name without `ending` and suffix, sorted; hidden files are left out.
 
     Raises:
@@ -180,7 +182,7 @@ def files_by_id(folder: Path, suffixes: Sequence[str] = PICTURES, *, ending: str
             continue
         name = path.stem.removesuffix(ending)
         if name in found:
-            raise InputError(f"{found[name]} and {path.name} are the same picture twice; remove one.")
+            raise InputError(f"{found[name]} and {path.name} are the same image twice; remove one.")
         found[name] = path
     return found
 
@@ -214,7 +216,7 @@ def pair_by_name(
     """One pair for each id, in the order of the ids.
 
     Args:
-        images: pictures by id.
+        images: images by id.
         labels: label files by id.
         ids: the names of the split; from a list, or all names that either folder holds.
         edition: what the next step is.
@@ -222,7 +224,7 @@ def pair_by_name(
         expected: where a file that is missing should be, for the sentence; its names may hold "*" for the id.
 
     Raises:
-        InputError: a picture has no labels, or labels have no picture. Says which is the first and how many there are.
+        InputError: an image has no labels, or labels have no image. Says which is the first and how many there are.
     """
     ids = list(ids)
     for here, there, part in ((labels, images, expected.image), (images, labels, expected.labels)):
@@ -233,7 +235,7 @@ def pair_by_name(
         path = str(part).replace("*", name)
         if there is images:
             whose = "for its labels" if name in here else "though it is in the list"
-            raise InputError(f"There is no picture {path} {whose}{count}. {edition.how_to_get(root)}")
+            raise InputError(f"There is no image {path} {whose}{count}. {edition.how_to_get(root)}")
         raise InputError(f"{here[name]} has no labels {path}{count}. {edition.how_to_get(root)}")
     return [Pair(images[name], labels[name]) for name in ids]
 
@@ -255,7 +257,7 @@ class FolderDataset:
         """The sample; labels 0 to K-1, void 255.
 
         Raises:
-            InputError: a file is damaged, or labels do not fit their picture or the classes.
+            InputError: a file is damaged, or labels do not fit their image or the classes.
         """
         pair = self.pairs[index]
         return read_pair(pair, self.edition, self.code_of(pair))
@@ -269,7 +271,7 @@ class FolderDataset:
         return self.edition.code
 
     def name(self, index: int) -> str:
-        """What messages call the sample: the name of its picture."""
+        """What messages call the sample: the name of its image."""
         return self.pairs[index].image.name
 
 
@@ -293,14 +295,14 @@ def read_pair(pair: Pair, edition: Edition, code: LabelCode | None = None) -> Sa
 
 
 def require_equal_size(image: np.ndarray, labels: np.ndarray, pair: Pair) -> None:
-    """Raise unless labels have the height and width of their picture.
+    """Raise unless labels have the height and width of their image.
 
     Raises:
         InputError: they differ.
     """
     if image.shape[:2] != labels.shape:
         raise InputError(
-            f"{pair.labels} is {labels.shape[0]}x{labels.shape[1]} (height x width), but its picture {pair.image} is "
+            f"{pair.labels} is {labels.shape[0]}x{labels.shape[1]} (height x width), but its image {pair.image} is "
             f"{image.shape[0]}x{image.shape[1]}. Both must be of one edition; do not resize labels by hand."
         )
 
@@ -344,7 +346,7 @@ class SplitReport(NamedTuple):
         if not self.num_samples and not self.problems:
             return "\n  ".join([f"{self.split}: not here", *self.notes])
         verdict = "not as published" if self.problems else f"{self.compared} as published, all readable"
-        first = f"{self.split}: {self.num_samples} pictures, {verdict}"
+        first = f"{self.split}: {self.num_samples} images, {verdict}"
         return "\n  ".join([first, *self.problems, *self.notes])
 
 
@@ -369,7 +371,7 @@ def check_split(
         find: gives the pairs; what it raises is a problem of the split.
         read: gives the sample of a pair; what it raises is a problem of the file.
         published: what the split should hold.
-        where: folder of the pictures, for sentences.
+        where: folder of the images, for sentences.
         labels_at: folder of the labels, for sentences.
         id_of: the name of a pair in the published list.
         notes: handed through to the report.
@@ -383,7 +385,7 @@ def check_split(
     names = [id_of(pair) for pair in pairs]
     if published.ids_sha256 is None and len(names) != published.num_samples:
         problems.append(
-            f"{where} has {len(names)} pictures of split {split}; published are {published.num_samples}."
+            f"{where} has {len(names)} images of split {split}; published are {published.num_samples}."
         )
     elif published.ids_sha256 is not None and ids_sha256(names) != published.ids_sha256:
         problems.append(f"{where} has not the {published.num_samples} published names; it has {len(names)}.")
@@ -424,7 +426,7 @@ def read_all(
     try:
         found = list(progress(pool.map(problem, pairs), len(pairs), f"reading {title}"))
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of pictures
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for thousands of images
     return [sentence for sentence in found if sentence is not None], counts
 
 
@@ -440,27 +442,27 @@ def at_most(problems: list[str]) -> list[str]:
 
 
 def require_intact(reports: list[SplitReport], sentence: str) -> list[SplitReport]:
-    """The reports, if there are pictures and no problems.
+    """The reports, if there are images and no problems.
 
     Raises:
         InputError: `sentence`, then the problems.
     """
     problems = [problem for report in reports for problem in report.problems]
     if not any(report.num_samples for report in reports):
-        problems.append("There are no pictures.")
+        problems.append("There are no images.")
     if problems:
         raise InputError("\n  ".join([sentence, *problems]))
     return reports
 
 
-def require_pictures(reports: list[SplitReport], root: Path, edition: Edition) -> list[SplitReport]:
+def require_images(reports: list[SplitReport], root: Path, edition: Edition) -> list[SplitReport]:
     """The reports, if any split is there at all.
 
     Raises:
         InputError: every split is absent.
     """
     if not any(report.num_samples or report.problems for report in reports):
-        raise InputError(f"{root} holds no pictures of any split. {edition.how_to_get(root)}")
+        raise InputError(f"{root} holds no images of any split. {edition.how_to_get(root)}")
     return reports
 
 
@@ -526,9 +528,9 @@ def png_bytes(pixels: np.ndarray) -> bytes:
 def is_intact_png(path: Path) -> bool:
     """Whether the file is there and all its checksums fit; nothing is decoded."""
     try:
-        with Image.open(path) as picture:
-            picture.verify()
-            return picture.format == "PNG"
+        with Image.open(path) as image:
+            image.verify()
+            return image.format == "PNG"
     except (OSError, SyntaxError, ValueError):  # all seen from Pillow
         return False
 

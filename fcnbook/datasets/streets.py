@@ -4,13 +4,13 @@
 
 A scene is painted from back to front as a map of *materials*, one byte a pixel: sky, the houses along the
 street, the ground, then the things on it, the farthest first. A material knows its class and its colour, so
-labels and picture come from one map and cannot disagree.
+labels and image come from one map and cannot disagree.
 
 Each class is there for a lesson. Pole and sign are thin: what a stride of 32 loses. Cars and persons come in
-a tenfold range of sizes. Road and plaza are the same ground, and only a house at the edge of the picture
+a tenfold range of sizes. Road and plaza are the same ground, and only a house at the edge of the image
 tells them apart, with striped awnings on a plaza and a glass grid on a road: a network must look far.
 
-Each material also knows how far away it is, so a scene has an exact depth map, and with it HHA pictures and
+Each material also knows how far away it is, so a scene has an exact depth map, and with it HHA images and
 geometric labels: small stand-ins for NYUDv2 and SIFT Flow. They take no random number of their own.
 
 Random numbers come from an integer hash, and floats are only added, subtracted, multiplied, divided and
@@ -62,7 +62,7 @@ _POLE_WIDTH = 0.25
 _STOREY = 3.2
 _GROUND = (ROAD, PLAZA, SIDEWALK)
 _SHADED = (SKY, *_GROUND)  # what the shadow and the gradient of the sky fall on
-# Pixels of a picture 96 high; other sizes scale them.
+# Pixels of an image 96 high; other sizes scale them.
 _NEAR_HOUSE_WIDTH = (18.0, 50.0)
 _MAX_POLE_WIDTH = 3
 _SIGN_SIDE = (2, 5)
@@ -138,7 +138,7 @@ class Streets:
         num_scenes: length; by default `NUM_SCENES[split]`.
         seed: each seed is another city.
         cache: keep scenes in memory for every later `Streets` of this process with the same settings.
-        inputs: channels of the pictures, as in `draw_scene`.
+        inputs: channels of the images, as in `draw_scene`.
         geometry: samples have geometric labels too.
     """
 
@@ -334,7 +334,7 @@ class _Scene:
         self.size, self.draws = size, draws
         self.unit = size[0] / 96
         self.camera = _Camera(
-            focal=min(1.2 * size[0], 0.9 * size[1]),  # a narrow picture must still show the near houses
+            focal=min(1.2 * size[0], 0.9 * size[1]),  # a narrow image must still show the near houses
             horizon=size[0] * draws.uniform(0.38, 0.48),
             centre=size[1] * draws.uniform(0.44, 0.56),
         )
@@ -463,7 +463,7 @@ class _Scene:
                 self._paint_garden(columns, z)
 
     def _plots(self, right_side: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The plots of one side from the picture's edge inwards: columns (n,), maybe none, and distances (n,)."""
+        """The plots of one side from the image's edge inwards: columns (n,), maybe none, and distances (n,)."""
         reach = (
             self.corridor_half * self.camera.focal
         )  # a wall z metres away is reach / z pixels off the centre
@@ -593,7 +593,7 @@ class _Scene:
             paint(x, z)
 
     def _place(self, number: int, off_middle: Span, distances: Span, paint: _Painter) -> list[_Thing]:
-        """Things on both sides of the middle, at distances where they are in the picture."""
+        """Things on both sides of the middle, at distances where they are in the image."""
         things = []
         in_sight = 0.46 * self.size[1] - abs(self.camera.centre - self.size[1] / 2)
         for _ in range(number):
@@ -612,7 +612,7 @@ class _Scene:
         self._fill(top, left, max(bottom, top + 1), max(right, left + 1), material)
 
     def _fill(self, top: float, left: float, bottom: float, right: float, material: int) -> None:
-        """A rectangle in pixels, edges rounded and cut at the picture's."""
+        """A rectangle in pixels, edges rounded and cut at the image's."""
         rows = slice(int(max(0.0, top) + 0.5), int(max(0.0, bottom) + 0.5))
         columns = slice(int(max(0.0, left) + 0.5), int(max(0.0, right) + 0.5))
         self.materials[rows, columns] = material
@@ -638,7 +638,7 @@ class _Scene:
         self._paint_ball(x, top, z, crown, self._leaves(z), ragged=0.35)
 
     def _paint_pole(self, x: float, z: float) -> None:
-        """A pole of 0.25 m, at most 3 pixels wide in a picture 96 high; most carry a sign."""
+        """A pole of 0.25 m, at most 3 pixels wide in an image 96 high; most carry a sign."""
         draws, camera = self.draws, self.camera
         metal = self.material(POLE, draws.grey(50, 210, 12), z, fine=3, coarse=3)
         column, bottom = camera.column(x, z), camera.row(0.0, z)

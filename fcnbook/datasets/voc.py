@@ -10,8 +10,8 @@ Two protocols share one folder, and their numbers do not compare:
     <root>/VOC2012/SegmentationClassAug/<id>.png             SBD's masks, made here from VOCaug/dataset/cls/<id>.mat
     <root>/VOC2012/ImageSets/Segmentation/<split>.txt
 
-A picture of `trainaug` has VOC's mask where VOC drew one, else SBD's; a picture of `sbd_train` always has SBD's, which
-leave no border out. Pictures of VOC's val are in neither `aug` nor `trainaug`; SBD's own train list holds some of them,
+An image of `trainaug` has VOC's mask where VOC drew one, else SBD's; an image of `sbd_train` always has SBD's, which
+leave no border out. Images of VOC's val are in neither `aug` nor `trainaug`; SBD's own train list holds some of them,
 so networks of the paper's protocol are scored on seg11valid alone.
 
 Source: Everingham et al., IJCV 2015; Hariharan et al., ICCV 2011 (SBD); Long, Shelhamer, Darrell, arXiv:1411.4038,
@@ -89,7 +89,7 @@ SBD_ARCHIVE = Archive(
     "sha256:6a5a2918d5c73ce032fdeba876574d150d9d04113ab87540a1304cbcc715be53",
     {f"dataset/{part}": f"VOCaug/dataset/{part}" for part in ("cls", "train.txt", "val.txt")},
 )
-"""Its img/ repeats VOC's pictures and its inst/ is not needed."""
+"""Its img/ repeats VOC's images and its inst/ is not needed."""
 
 _SETS = Path("ImageSets", "Segmentation")
 _AUG_FOLDER = "SegmentationClassAug"
@@ -99,7 +99,7 @@ _AUG_FOLDER = "SegmentationClassAug"
 
 
 class VOC(FolderDataset):
-    """One split of either protocol: samples by index, in the order of their names. Pictures have many sizes."""
+    """One split of either protocol: samples by index, in the order of their names. Images have many sizes."""
 
     def __init__(self, root: PathLike, split: str) -> None:
         """Find the files; their contents are read when a sample is asked for.
@@ -115,10 +115,10 @@ class VOC(FolderDataset):
 
 
 def find_pairs(root: Path, split: str) -> list[Pair]:
-    """The pictures of a split with their labels, sorted by name.
+    """The images of a split with their labels, sorted by name.
 
     Raises:
-        InputError: folder, list or masks missing; a picture without labels or labels without a picture; pictures of the
+        InputError: folder, list or masks missing; an image without labels or labels without an image; images of the
             split are also in the one that it is scored on.
     """
     voc = _voc_folder(root)
@@ -198,7 +198,7 @@ def _ids(voc: Path, split: str) -> list[str]:
         if ids_sha256(ids) != SPLITS[split].ids_sha256:
             raise InputError(
                 f"There is no list {file}, and the masks in {voc / _AUG_FOLDER} are not those of the "
-                f"{SPLITS[split].num_samples} published pictures: the conversion was interrupted, or they are of "
+                f"{SPLITS[split].num_samples} published images: the conversion was interrupted, or they are of "
                 f"another protocol. {_how_to_prepare(voc)} completes it."
             )
     elif split == "sbd_train" and (sbd := _sbd_folder(voc)) is not None:
@@ -211,15 +211,15 @@ def _ids(voc: Path, split: str) -> list[str]:
     scored_on = {"trainaug": "val", "sbd_train": "seg11valid"}.get(split)
     if scored_on and (both := sorted(set(ids) & set(_ids(voc, scored_on)))):
         raise InputError(
-            f"The list of {split} ({file}) has {len(both)} pictures that are also in {scored_on}, such as {both[0]}, "
-            f"so scores would be of pictures trained on. Remove the list; {_how_to_prepare(voc)} "
+            f"The list of {split} ({file}) has {len(both)} images that are also in {scored_on}, such as {both[0]}, "
+            f"so scores would be of images trained on. Remove the list; {_how_to_prepare(voc)} "
             "makes the right one."
         )
     return ids
 
 
 def _packaged_seg11valid() -> list[str]:
-    """The 736 pictures of VOC 2011's val that SBD's train list has not."""
+    """The 736 images of VOC 2011's val that SBD's train list has not."""
     text = importlib.resources.files("fcnbook").joinpath("datasets", "lists", "seg11valid.txt")
     return text.read_text("utf-8").split()
 
@@ -236,7 +236,7 @@ def _sbd_folder(voc: Path) -> Path | None:
 def _require_sbd_masks(voc: Path) -> None:
     """Raise where SegmentationClassAug is not what SBD drew.
 
-    DeepLab's archive of that name holds VOC's own masks for the pictures of VOC.
+    DeepLab's archive of that name holds VOC's own masks for the images of VOC.
     """
     lists = [voc / _SETS / f"sbd_{part}.txt" for part in ("train", "val")]
     sbd = _sbd_folder(voc)
@@ -259,15 +259,13 @@ def _require_sbd_masks(voc: Path) -> None:
 OTHER_LISTS = {
     1464: "VOC's train without SBD",
     5623: "SBD's train_noval, made for another validation set",
-    8498: "SBD's train, with pictures of VOC's val in it",
-    8829: "SBD's train and VOC's train, made for a validation set of 904 pictures",
-    11355: "all of SBD, with pictures of VOC's val in it",
+    8498: "SBD's train, with images of VOC's val in it",
+    8829: "SBD's train and VOC's train, made for a validation set of 904 images",
+    11355: "all of SBD, with images of VOC's val in it",
 }
 """Counts of lists that are mistaken for trainaug."""
 
-SBD_TRAIN_NOTE = (
-    "It holds pictures of VOC's val: score networks trained on it on seg11valid alone, not on val."
-)
+SBD_TRAIN_NOTE = "It holds images of VOC's val: score networks trained on it on seg11valid alone, not on val."
 
 
 def check(root: PathLike, splits: Sequence[str] = tuple(SPLITS)) -> list[SplitReport]:
@@ -381,7 +379,7 @@ def _require_published_lists(voc: Path, sbd: Path, lists: dict[str, set[str]]) -
     for name, published in (("aug", AUG), ("trainaug", SPLITS["trainaug"])):
         if ids_sha256(lists[name]) != published.ids_sha256:
             raise InputError(
-                f"The lists in {voc / _SETS} and {sbd} give {len(lists[name])} pictures for {name}, not the "
+                f"The lists in {voc / _SETS} and {sbd} give {len(lists[name])} images for {name}, not the "
                 f"{published.num_samples} published ones. One of them is not the original; unpack "
                 f"{VOC_ARCHIVE.name} and {SBD_ARCHIVE.name} anew."
             )
@@ -406,7 +404,7 @@ def sbd_labels(path: Path) -> np.ndarray:
         raise InputError(f"{path} holds no GTcls.Segmentation; is it of SBD's inst/ instead of cls/?")
     raw = np.asarray(structure["Segmentation"].item())
     if raw.ndim != 2 or raw.min() < 0 or raw.max() > 255:
-        raise InputError(f"{path}: GTcls.Segmentation is no picture of class ids; fetch SBD again.")
+        raise InputError(f"{path}: GTcls.Segmentation is no image of class ids; fetch SBD again.")
     return apply_code(raw.astype(np.uint8), EDITION.code, path, EDITION)
 
 

@@ -32,10 +32,10 @@ MAX_REDRAWS = 10
 
 
 class Cut(NamedTuple):
-    """A window of a scaled picture."""
+    """A window of a scaled image."""
 
     scaled: Size
-    """Height and width of the whole picture after scaling; it never exists in memory."""
+    """Height and width of the whole image after scaling; it never exists in memory."""
     top: int
     left: int
     height: int
@@ -57,16 +57,16 @@ class TrainTransform:
 
         Args:
             spec: what to do.
-            mean: of each channel of the pictures, `DataSpec.mean`; the colour of padding that is not black.
+            mean: of each channel of the images, `DataSpec.mean`; the colour of padding that is not black.
                 Normalisation makes this padding exactly 0 in any case.
 
         Raises:
-            InputError: a change of colour is asked of pictures that are not uint8 RGB.
+            InputError: a change of colour is asked of images that are not uint8 RGB.
         """
         _warn_of_albumentationsx()
         if spec.photometric is not None and (len(mean) != 3 or spec.interpolation == "float"):
             raise InputError(
-                f"photometric={spec.photometric!r} changes uint8 RGB pictures, but these have {len(mean)} channels "
+                f"photometric={spec.photometric!r} changes uint8 RGB images, but these have {len(mean)} channels "
                 f"and interpolation={spec.interpolation!r}. Set photometric=None in the AugmentSpec."
             )
         self.spec, self.mean = spec, np.array(mean)
@@ -91,19 +91,19 @@ class TrainTransform:
             key: (seed, epoch, index), none negative; the same key always gives the same result.
 
         Returns:
-            Image, labels and geometry of exactly `spec.crop_size`, or without one of the scaled picture's size.
+            Image, labels and geometry of exactly `spec.crop_size`, or without one of the scaled image's size.
             Padding lies where `spec.padding` says and is labelled 255. Black padding is part of the window.
 
         Raises:
-            InputError: the picture has another number of channels than the mean.
+            InputError: the image has another number of channels than the mean.
         """
         if sample.image.shape[2] != len(self.mean):
             raise InputError(
-                f"{sample.name}: the picture has {sample.image.shape[2]} channels, but the recipe has a mean for "
+                f"{sample.name}: the image has {sample.image.shape[2]} channels, but the recipe has a mean for "
                 f"{len(self.mean)}. Check `inputs` and `mean` of its DataSpec."
             )
         # One generator for the whole chain. `set_random_seed` would give each step one of its own with the *same*
-        # seed, and bright pictures would always be large ones.
+        # seed, and bright images would always be large ones.
         seeds = np.random.SeedSequence(key)
         self.steps.set_random_state(np.random.default_rng(seeds), _python_random(seeds))
         maps = {"image": sample.image, "mask": sample.labels}
@@ -168,7 +168,7 @@ def _on_canvas(array: np.ndarray, size: Size, fill: int | np.ndarray, centre: bo
 class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]
     """Random scale and random crop as one step: the window is chosen first, and only the window is resized.
 
-    The result equals that of resizing the whole picture and cropping then: labels exactly, uint8 images within one
+    The result equals that of resizing the whole image and cropping then: labels exactly, uint8 images within one
     grey level (OpenCV rounds its coefficients differently in the two functions). Where the padding is black, a
     window smaller than the crop size is padded here, before the flip.
     """
@@ -199,7 +199,7 @@ def draw_cut(labels: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) ->
     """A random window; drawn again while one class dominates it.
 
     A window is refused when one class covers `spec.max_class_share` of its labelled pixels or more, when only one
-    class is present, or none. Never smaller than the scaled picture or the crop size, whichever is less.
+    class is present, or none. Never smaller than the scaled image or the crop size, whichever is less.
     """
     scaled = scaled_size(labels.shape, spec, rng.uniform(*spec.ratio_range))
     if spec.crop_size is None:
@@ -216,7 +216,7 @@ def draw_cut(labels: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) ->
 
 
 def scaled_size(size: Size, spec: AugmentSpec, ratio: float) -> Size:
-    """Height and width of a picture of `size` after scaling: `recipe.fitted_size` with the spec's rounding."""
+    """Height and width of an image of `size` after scaling: `recipe.fitted_size` with the spec's rounding."""
     if spec.base_size is None:
         factor = ratio
     else:
@@ -256,7 +256,7 @@ def cut_image(image: np.ndarray, cut: Cut) -> np.ndarray:
     first_row, last_row, row_scale, row_shift = _source_span(size[0], cut.scaled[0], cut.top, cut.height)
     first_col, last_col, col_scale, col_shift = _source_span(size[1], cut.scaled[1], cut.left, cut.width)
     source = image[first_row : last_row + 1, first_col : last_col + 1]
-    # An affine map keeps the sub-pixel phase of the window, which cv2.resize of a part of the picture would lose.
+    # An affine map keeps the sub-pixel phase of the window, which cv2.resize of a part of the image would lose.
     to_source = np.array([[col_scale, 0, col_shift], [0, row_scale, row_shift]])
     # Three channels at a time: OpenCV rounds coordinates to 1/32 of a pixel where there are more than four.
     channels = range(0, image.shape[2], 3)
@@ -330,7 +330,7 @@ class PhotometricDistortion(A.ImageOnlyTransform):  # type: ignore[misc]
     """Random brightness, contrast, saturation and hue on uint8, each step with probability one half.
 
     Source: mmsegmentation's PhotoMetricDistortion, after the SSD detector: order, ranges, clipping to 0 to 255 and
-    truncation after each step. sssegmentation reads its BGR pictures as RGB when it converts them to hue and
+    truncation after each step. sssegmentation reads its BGR images as RGB when it converts them to hue and
     saturation; `swapped` does the same.
     """
 
@@ -356,7 +356,7 @@ class PhotometricDistortion(A.ImageOnlyTransform):  # type: ignore[misc]
 
 
 class RandomBrightness(A.ImageOnlyTransform):  # type: ignore[misc]
-    """Every picture multiplied by a factor between 0.7 and 1.3."""
+    """Every image multiplied by a factor between 0.7 and 1.3."""
 
     def __init__(self) -> None:
         super().__init__(p=1.0)

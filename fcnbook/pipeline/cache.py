@@ -1,10 +1,10 @@
-"""A split decoded once: pictures and labels as raw bytes on disk, mapped into memory.
+"""A split decoded once: images and labels as raw bytes on disk, mapped into memory.
 
 Decoding a PNG of 1024x2048 takes several times as long as everything else that happens to it. From the decoded cache a
 crop reads its own rows only, and all loader processes share one copy in the memory of the operating system. The samples
 are the same to the pixel.
 
-    <root>/.decoded/<data set>/<split>/pixels.bin    picture, labels, and geometry if any, sample after sample
+    <root>/.decoded/<data set>/<split>/pixels.bin    image, labels, and geometry if any, sample after sample
     <root>/.decoded/<data set>/<split>/index.json    where each lies, its size, and the files that it was read from
 """
 
@@ -75,7 +75,7 @@ def write_cache(
     """Decode every sample into `folder`, whole or not there at all; one that is there and fits is kept.
 
     Args:
-        dataset: the split; its pictures must be uint8.
+        dataset: the split; its images must be uint8.
         folder: of `cache_folder`.
         say: is told once how much space the cache will take.
 
@@ -83,7 +83,7 @@ def write_cache(
         The folder.
 
     Raises:
-        InputError: a sample cannot be read, pictures are not uint8, or the disk has not enough room.
+        InputError: a sample cannot be read, images are not uint8, or the disk has not enough room.
     """
     folder = Path(folder)
     if folder.is_dir() and not isinstance(_entries(folder, dataset), str):
@@ -105,7 +105,7 @@ def write_cache(
 
 
 def _require_room(writing: Path, dataset: PairedDataset, say: Callable[[str], None]) -> None:
-    """Judged by the first sample; pictures of one data set do not differ by much."""
+    """Judged by the first sample; images of one data set do not differ by much."""
     if not len(dataset):
         raise InputError("There is nothing to decode: the split is empty.")
     first = dataset[0]
@@ -126,7 +126,7 @@ def _write(dataset: PairedDataset, folder: Path) -> None:
             sample = dataset[index]
             if sample.image.dtype != np.uint8:
                 raise InputError(
-                    f"{sample.name}: a picture of {sample.image.dtype} cannot be cached; only those of uint8 can. "
+                    f"{sample.name}: an image of {sample.image.dtype} cannot be cached; only those of uint8 can. "
                     "Train without the cache."
                 )
             entry = _Entry(

@@ -1,6 +1,6 @@
 """Samples -> Batches: the endless shuffled training stream, cut at any step. Taught in notebook 02.
 
-Which picture comes when, and how it is augmented, is a pure function of (seed, step): the stream is the same
+Which image comes when, and how it is augmented, is a pure function of (seed, step): the stream is the same
 with 0 or 8 workers, on 1 or 4 devices, and when it starts in the middle after a resume.
 """
 
@@ -27,9 +27,9 @@ Transform = Callable[[Sample, tuple[int, int, int]], tuple[Sample, Window]]
 class TrainStream:
     """Augmented batches of the steps `start_step` to `num_steps - 1`; every loop over it starts anew.
 
-    Sample number g of a run (g = step * batch_size + place in the batch) is picture g mod n of epoch g div n, in an
+    Sample number g of a run (g = step * batch_size + place in the batch) is image g mod n of epoch g div n, in an
     order drawn from (seed, epoch). A batch at the end of an epoch is filled up from the next one. With replacement it
-    is any of the n pictures, drawn from (seed, g).
+    is any of the n images, drawn from (seed, g).
     """
 
     def __init__(
@@ -51,21 +51,21 @@ class TrainStream:
         Args:
             dataset: the training split.
             transform: makes all samples of a batch equally large.
-            batch_size: pictures a step over all devices.
+            batch_size: images a step over all devices.
             seed: of order and augmentation.
             start_step: steps completed before.
             num_steps: steps of the whole run, the completed ones included.
             workers: loader processes; 0 reads in this one.
             rank: which device this stream feeds, 0 to world_size - 1.
             world_size: number of devices; each gets an equal slice of every batch.
-            order: shuffled: every picture once an epoch. with_replacement: each draw from all pictures.
+            order: shuffled: every image once an epoch. with_replacement: each draw from all images.
 
         Raises:
             InputError: the data set is empty.
             ValueError: the batch cannot be divided among the devices.
         """
         if not len(dataset):
-            raise InputError("There is no picture to train on: the training split is empty.")
+            raise InputError("There is no image to train on: the training split is empty.")
         if batch_size % world_size:
             raise ValueError(f"batch_size {batch_size} cannot be divided among {world_size} devices")
         self.dataset, self.transform, self.workers = dataset, transform, workers
@@ -99,7 +99,7 @@ class TrainStream:
         """The batches.
 
         Raises:
-            InputError: a picture cannot be used, or those of a batch differ in size; also out of a worker.
+            InputError: an image cannot be used, or those of a batch differ in size; also out of a worker.
         """
         loader = DataLoader(
             _AugmentedSamples(self.dataset, self.transform, self.seed),
@@ -174,8 +174,8 @@ def collate(samples: Sequence[tuple[Sample, Window]]) -> Batch:
     for sample, _ in samples:
         if sample.image.shape != first.image.shape:
             raise InputError(
-                f"{first.name} is {_size(first)}, {sample.name} is {_size(sample)}, and a batch holds pictures of one "
-                "size: give the AugmentSpec a crop_size, or take batches of one picture."
+                f"{first.name} is {_size(first)}, {sample.name} is {_size(sample)}, and a batch holds images of one "
+                "size: give the AugmentSpec a crop_size, or take batches of one image."
             )
     height, width, channels = first.image.shape
     images = torch.empty((len(samples), channels, height, width), dtype=torch.from_numpy(first.image).dtype)

@@ -48,12 +48,12 @@ class PublishedRow:
     """(height, width), as labelled; of the profiling rows the input size."""
     schedule: str
     batch: str
-    """As labelled: GPUs x pictures for mmsegmentation, the total for the others."""
+    """As labelled: GPUs x images for mmsegmentation, the total for the others."""
     precision: Literal["fp32", "fp16", "mixed"]
     mem_gb: float | None
     """Largest training memory of one GPU, GB."""
     fps: float | None
-    """Pictures a second at batch 1. mmsegmentation times whole validation pictures at the row's test size."""
+    """Images a second at batch 1. mmsegmentation times whole validation images at the row's test size."""
     miou: float | None
     miou_ms_flip: float | None
     miou_avg: float | None

@@ -49,7 +49,7 @@ class Measured:
     miou_ms_flip: Sequence[float] = ()
     parameters: int | None = None
     flops: int | None = None
-    """Of one picture of the row's `crop`; one multiply-add counts as two."""
+    """Of one image of the row's `crop`; one multiply-add counts as two."""
     fps: float | None = None
     """Inference by the row's own procedure (`fcnbook bench`); the training throughput is another quantity."""
     memory_gib: float | None = None
@@ -291,11 +291,11 @@ def why_no_verdict(
     for split, (here, published) in images.items():
         if limit is not None and limit < here:
             was = "was" if limit == 1 else "were"
-            return f"only the first {limit:,} of {here:,} pictures {was} scored, as the limit asks"
+            return f"only the first {limit:,} of {here:,} images {was} scored, as the limit asks"
         if published is not None and here < published:
             if num_steps is None:  # a single split, the one that was scored
-                return f"the data set is not complete, {here:,} of the {published:,} pictures of its split are there"
-            return f"{here:,} of the {published:,} pictures of {split} are there"
+                return f"the data set is not complete, {here:,} of the {published:,} images of its split are there"
+            return f"{here:,} of the {published:,} images of {split} are there"
     return ""
 
 

@@ -159,7 +159,7 @@ _GOOGLENET_HEAD = FCNSkipHeadSpec(stride=32, channels=None, upscore_kernel=63, d
 FCN_GOOGLENET = ModelSpec(backbone=GoogLeNetSpec(), head=_GOOGLENET_HEAD)
 FCN_GOOGLENET_BN = ModelSpec(backbone=GoogLeNetSpec(batch_norm=True), head=_GOOGLENET_HEAD)
 """Padding and upsampling kernel were never published; dropout is that of the classifier. With a kernel of 64 the scores
-would lie half a pixel beside the picture; 63, as in FCN-AlexNet, puts them on it."""
+would lie half a pixel beside the image; 63, as in FCN-AlexNet, puts them on it."""
 
 
 # Training -----------------------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ AUTODRIVE_SCALE = AugmentSpec(
 )
 """pytorch-auto-drive scales and crops tensors, and has neither colour jitter nor a limit of one class."""
 
-WHOLE_PICTURES = AugmentSpec(
+WHOLE_IMAGES = AugmentSpec(
     base_size=None,
     crop_size=None,
     ratio_range=(1.0, 1.0),
@@ -287,7 +287,7 @@ WHOLE_PICTURES = AugmentSpec(
     flip_prob=0.0,
     photometric=None,
 )
-"""The FCN paper trains on pictures as they are, one at a time."""
+"""The FCN paper trains on images as they are, one at a time."""
 
 
 def heavy(
@@ -299,14 +299,14 @@ def heavy(
     validate_every: int,
     init: tuple[str, ...] = ("caffe:vgg16",),
 ) -> Recipe:
-    """The paper's "heavy" training: one picture a step, momentum 0.99, a fixed rate and the sum over pixels.
+    """The paper's "heavy" training: one image a step, momentum 0.99, a fixed rate and the sum over pixels.
 
     Biases learn at twice the rate and without decay.
     """
     return Recipe(
         model=model,
         data=data,
-        augment=WHOLE_PICTURES,
+        augment=WHOLE_IMAGES,
         optim=OptimSpec(lr=lr, momentum=0.99, bias_rule="all"),
         schedule=ScheduleSpec(
             num_steps=steps, policy="fixed", min_lr=0.0, validation_interval=validate_every

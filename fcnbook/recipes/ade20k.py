@@ -1,7 +1,7 @@
-"""Recipes on ADE20K as in the scene parsing challenge of 2016: 20,210 + 2,000 pictures, 150 classes.
+"""Recipes on ADE20K as in the scene parsing challenge of 2016: 20,210 + 2,000 images, 150 classes.
 
 10 published rows: table 000 (mmsegmentation FCN, rows 30 to 33), table 001 (sssegmentation FCN, 5 to 8), table 004
-(sssegmentation Semantic FPN, 3 and 4). Hardware of mmsegmentation: 4 V100, 4 pictures each.
+(sssegmentation Semantic FPN, 3 and 4). Hardware of mmsegmentation: 4 V100, 4 images each.
 
     fcnbook run fcn_r50-d8_512x512_80k_ade20k --data-root data/ade20k
 """

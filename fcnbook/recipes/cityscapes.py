@@ -1,10 +1,10 @@
-"""Recipes on Cityscapes: 2,975 pictures of 1024x2048 to train on, 500 to validate on, 19 classes.
+"""Recipes on Cityscapes: 2,975 images of 1024x2048 to train on, 500 to validate on, 19 classes.
 
 39 published rows: table 000 (mmsegmentation FCN, rows 1 to 29), table 001 (sssegmentation FCN, 9 to 12: no score was
 printed), table 002 (pytorch-auto-drive, row 3), table 003 (mmsegmentation FastFCN and its baselines, all nine), table
 004 (sssegmentation Semantic FPN, 5 and 6). `fcnbook list --table 000 --dataset cityscapes` shows scores and memory.
 
-Hardware: mmsegmentation trained on 4 V100, 2 pictures each ("4x4": 4 each, same rate and steps); pytorch-auto-drive
+Hardware: mmsegmentation trained on 4 V100, 2 images each ("4x4": 4 each, same rate and steps); pytorch-auto-drive
 on one RTX 2080 Ti. The batch of a recipe is the total.
 
     fcnbook run fcn_r50-d8_512x1024_40k_cityscapes --data-root data/cityscapes

@@ -1,7 +1,7 @@
-"""The FCN paper's recipes on NYUDv2: 795 pictures with depth to train on, 654 to test on, 40 classes.
+"""The FCN paper's recipes on NYUDv2: 795 images with depth to train on, 654 to test on, 40 classes.
 
 Mean IU of FCN-32s in the text of 2015: colour 29.2, colour and depth 30.5, HHA 24.2, colour and HHA 32.8. HHA is
-three pictures made from the depth: horizontal disparity, height above ground, angle with gravity. The released late
+three images made from the depth: horizontal disparity, height above ground, angle with gravity. The released late
 fusion averages the scores of its two networks, where the text sums the predictions. One GPU. The start weights,
 Caffe's VGG16, have no public source that loads here; late fusion starts from the trained colour and HHA networks.
 

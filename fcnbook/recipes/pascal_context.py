@@ -1,7 +1,7 @@
-"""Recipes on Pascal Context: 4,998 pictures to train on, 5,105 to validate on; 60 classes, or 59 without background.
+"""Recipes on Pascal Context: 4,998 images to train on, 5,105 to validate on; 60 classes, or 59 without background.
 
 4 published rows, all of table 000 (mmsegmentation FCN): 38 and 39 with 60 classes, 40 and 41 with 59. The two
-conventions are different tasks: the same method scores about 5 points more with 59. Hardware: 4 V100, 4 pictures
+conventions are different tasks: the same method scores about 5 points more with 59. Hardware: 4 V100, 4 images
 each.
 
 The FCN paper has the 60-class networks too; its appendix scores 59 classes: mean IU 31.8 (32s), 34.8 (16s), 35.1

@@ -49,7 +49,7 @@ def scaled(recipe: Recipe, scale: Scale, data_root: str | Path | None = None) ->
     Args:
         recipe: a full recipe.
         scale: "full" returns it unchanged.
-        data_root: folder of real pictures. Without one, tiny and smoke runs use the generated scenes of Streets.
+        data_root: folder of real images. Without one, tiny and smoke runs use the generated scenes of Streets.
 
     Raises:
         ValueError: the recipe is scaled already, or the scale is none of `SCALES`.
@@ -161,7 +161,7 @@ def _narrow(model: ModelSpec) -> ModelSpec:
 
 
 def _narrow_backbone(backbone: BackboneSpec) -> BackboneSpec:
-    # The paper's padding of 100 would be most of a small picture; what is left suits a kernel of 1 in fc6.
+    # The paper's padding of 100 would be most of a small image; what is left suits a kernel of 1 in fc6.
     match backbone:
         case VGGSpec():
             return replace(backbone, width=8, batch_norm=True, first_padding=1)
@@ -182,7 +182,7 @@ def _narrow_head(head: HeadSpec) -> HeadSpec:
             narrow = None if channels is None else 64
             return replace(head, channels=narrow, kernel_size=1, dropout=0.1)
         case ASPPHeadSpec():
-            # The pictures are a fifth as high as published crops, and the dilations shrink with them.
+            # The images are a fifth as high as published crops, and the dilations shrink with them.
             return replace(head, channels=32, dilations=(1, 2, 4, 6), classifier_std=None)
         case FCNHeadSpec() | PSPHeadSpec() | EncHeadSpec() | SemanticFPNHeadSpec():
             # From a classifier near zero, 300 steps do not reach the class that only the surroundings tell (plaza

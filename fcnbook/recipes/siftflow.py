@@ -1,6 +1,6 @@
-"""The FCN paper's recipes on SIFT Flow: 2,486 pictures of 256x256 to train on, 200 to test on, 33 + 3 classes.
+"""The FCN paper's recipes on SIFT Flow: 2,486 images of 256x256 to train on, 200 to test on, 33 + 3 classes.
 
-One trunk and two sets of scores: 33 classes of things, and horizontal, vertical or sky. FCN-16s in the text of 2015:
+One backbone and two sets of scores: 33 classes of things, and horizontal, vertical or sky. FCN-16s in the text of 2015:
 mean IU 39.5, pixel accuracy 85.2, geometric accuracy 94.3. Three classes (cow, desert, moon) are not in the test
 split and are left out of the mean. One GPU. The start weights, Caffe's VGG16, have no public source that loads here.
 

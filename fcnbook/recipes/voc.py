@@ -1,10 +1,10 @@
 """Recipes on PASCAL VOC: 2012 with the "aug" labels, and 2011 with the splits of the FCN paper. 21 classes.
 
-12 published rows on VOC 2012 (10,582 pictures to train on, 1,449 to validate on): table 000 (mmsegmentation FCN, rows
+12 published rows on VOC 2012 (10,582 images to train on, 1,449 to validate on): table 000 (mmsegmentation FCN, rows
 34 to 37), table 001 (sssegmentation FCN, 1 to 4), table 002 (pytorch-auto-drive, 1 and 2), table 004 (sssegmentation
 Semantic FPN, 1 and 2).
 
-The paper's networks train on 8,498 pictures of SBD and are scored on the 736 of VOC 2011 that SBD does not train on.
+The paper's networks train on 8,498 images of SBD and are scored on the 736 of VOC 2011 that SBD does not train on.
 Mean IU of the released networks: 32s 63.6, 16s 65.0, 8s 65.5, 8s at once 65.4, AlexNet 48.0; of the text of 2015: 32s
 59.4, 16s 62.4, 8s 62.7. Hardware: one GPU, about three days for 32s and one more for each refinement. Their start
 weights, Caffe's VGG16 and CaffeNet, have no public source that loads here: convert them yourself, or start from
@@ -29,7 +29,7 @@ from fcnbook.recipes._parts import (
     AUTODRIVE_SCALE,
     FCN_ALEXNET,
     FCN_GOOGLENET,
-    WHOLE_PICTURES,
+    WHOLE_IMAGES,
     autodrive,
     d8,
     d16,
@@ -86,11 +86,11 @@ def _heavy(model: ModelSpec, lr: float, init: str, steps: int = 100_000) -> Reci
 
 
 def _accumulated(model: ModelSpec, lr: float, init: str, *, steps: int, score_bias_only: bool) -> Recipe:
-    """20 pictures a step, one after the other, and the mean over labelled pixels."""
+    """20 images a step, one after the other, and the mean over labelled pixels."""
     return Recipe(
         model=model,
         data=_VOC11,
-        augment=WHOLE_PICTURES,
+        augment=WHOLE_IMAGES,
         optim=OptimSpec(lr=lr, bias_rule="score" if score_bias_only else "all"),
         schedule=ScheduleSpec(num_steps=steps, policy="fixed", min_lr=0.0, validation_interval=4000),
         loss=LossSpec(averaging="valid"),
@@ -122,7 +122,7 @@ RECIPES: dict[str, Recipe] = {
     "fcn32s_alexnet_voc11": _accumulated(
         FCN_ALEXNET, 1e-4, "caffe:caffenet", steps=100_000, score_bias_only=True
     ),
-    # The text of 2015: rate 5e-5, batches of 20, at least 175 epochs (of 8,498 pictures: 74,400 steps)
+    # The text of 2015: rate 5e-5, batches of 20, at least 175 epochs (of 8,498 images: 74,400 steps)
     "fcn32s_googlenet_voc11": _accumulated(
         FCN_GOOGLENET, 5e-5, "paper:googlenet", steps=74_400, score_bias_only=False
     ),

@@ -1,6 +1,6 @@
 """Recipe -> speed and memory on this machine, by the procedure of the source that published its row.
 
-mmsegmentation times whole test pictures one by one, pytorch-auto-drive a tensor of ones; both take random weights, as
+mmsegmentation times whole test images one by one, pytorch-auto-drive a tensor of ones; both take random weights, as
 here. Speed and memory are the hardware's as much as the network's, so they are shown beside the published figures and
 never judged; parameters and FLOPs are. `fcnbook bench ROW` calls `bench` and prints the report.
 """
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from fcnbook.build import build_dataset, build_optimizer, build_segmenter, find_device
-from fcnbook.cost import cost_size, count_cost, pictures_a_gpu
+from fcnbook.cost import cost_size, count_cost, images_per_gpu
 from fcnbook.datasets.readers import find_dataset
 from fcnbook.files import InputError, write_error
 from fcnbook.inference import argmax_classes, evaluation_mode, segment_together
@@ -41,10 +41,10 @@ Say = Callable[[str], None]
 print_now = functools.partial(print, flush=True)
 Clock = Callable[[], float]
 """Seconds since some moment."""
-Procedure = Literal["pictures", "ones"]
+Procedure = Literal["images", "ones"]
 
 IMAGES, DROPPED = 200, 5
-"""mmsegmentation: pictures that go through the network, and how many of the first ones are not counted."""
+"""mmsegmentation: images that go through the network, and how many of the first ones are not counted."""
 REPEATS, WARM_UPS, TRIALS = 300, 10, 3
 """pytorch-auto-drive: timed forwards a trial, forwards before them, and trials, of which the fastest counts."""
 TRAINING_STEPS = 3
@@ -55,7 +55,7 @@ class Timing(NamedTuple):
     """What was timed, and how fast it was."""
 
     fps: float
-    """Pictures a second at batch 1."""
+    """Images a second at batch 1."""
     procedure: str
     """What one timed call holds, and how many there were."""
 
@@ -70,7 +70,7 @@ class BenchReport(Provenance):
     recipe_hash: str
     fps: float
     milliseconds: float
-    """For one picture."""
+    """For one image."""
     procedure: str
     """What was timed, and how often."""
     memory_gib: float | None
@@ -78,7 +78,7 @@ class BenchReport(Provenance):
     memory_procedure: str
     """What was measured, or why nothing was."""
     size: Size
-    """(height, width) of the picture that the FLOPs are counted for."""
+    """(height, width) of the image that the FLOPs are counted for."""
     parameters: int
     flops: int
     """2 per multiply-add of one forward pass."""
@@ -100,7 +100,7 @@ class BenchReport(Provenance):
         lines = [
             ("row", f"{self.row or 'none'}, {self.recipe}"),
             ("hardware", self.hardware),
-            ("speed", f"{self.fps:.2f} img/s, {self.milliseconds:.1f} ms a picture"),
+            ("speed", f"{self.fps:.2f} img/s, {self.milliseconds:.1f} ms an image"),
             ("", self.procedure),
             ("memory", f"{memory}: {self.memory_procedure}"),
             ("cost", f"{self.parameters / 1e6:.2f} M parameters, {self.flops / 1e9:.2f} GFLOPs at {size}"),
@@ -128,8 +128,8 @@ def bench(
 
     Args:
         row_or_recipe: a row such as "000-01" or "002-04", or the name of a recipe.
-        data_root: folder of the data set itself, for timing on its pictures; by default on generated ones.
-        images: pictures to time by mmsegmentation's procedure.
+        data_root: folder of the data set itself, for timing on its images; by default on generated ones.
+        images: images to time by mmsegmentation's procedure.
         repeats: timed forwards by pytorch-auto-drive's.
         memory: train a few steps too, to see their peak of GPU memory.
         device: a torch device; by default CUDA where there is one.
@@ -143,11 +143,11 @@ def bench(
     Source: `tools/benchmark.py` of mmsegmentation 0.x; the profiling table of pytorch-auto-drive.
     """
     if min(images, repeats) < 1:
-        raise InputError("There is nothing to time in 0 pictures; give at least 1.")
+        raise InputError("There is nothing to time in 0 images; give at least 1.")
     row, recipe = find_network(row_or_recipe)
     place = find_device(device)
     size = row.crop if row is not None and row.recipe is None else cost_size(recipe)
-    pictures = find_pictures(recipe, data_root, images) if procedure_of(recipe) == "pictures" else None
+    pictures = find_images(recipe, data_root, images) if procedure_of(recipe) == "images" else None
     folder = Path(out) if out is not None else Path("runs") / f"bench-{row.key if row else recipe.name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)  # before minutes of work whose result could not be stored
@@ -158,7 +158,7 @@ def bench(
         if pictures is None:
             timing = time_ones(model, size, repeats, progress=progress)
         else:
-            timing = time_pictures(model, *pictures, recipe, progress=progress)
+            timing = time_images(model, *pictures, recipe, progress=progress)
         say(f"{timing.fps:.2f} img/s")
         del model
         peak, how = measure_memory(row, recipe, place) if memory else (None, "left out")
@@ -170,18 +170,18 @@ def bench(
 
 def procedure_of(recipe: Recipe) -> Procedure:
     """How the source of a recipe times networks; sources that never did are timed as mmsegmentation's."""
-    return "ones" if recipe.source == "pytorch-auto-drive" else "pictures"
+    return "ones" if recipe.source == "pytorch-auto-drive" else "images"
 
 
 # Speed
 
 
-def find_pictures(
+def find_images(
     recipe: Recipe, data_root: str | os.PathLike[str] | None, count: int
 ) -> tuple[Iterator[np.ndarray], str]:
-    """The first pictures of the evaluation split, read one by one, and where they come from in words.
+    """The first images of the evaluation split, read one by one, and where they come from in words.
 
-    Without a data root they are noise of the data set's native size: what is in a picture takes no time.
+    Without a data root they are noise of the data set's native size: what is in an image takes no time.
     """
     data = recipe.data
     facts = find_dataset(data.name)
@@ -192,26 +192,26 @@ def find_pictures(
             np.random.default_rng(i).integers(0, 256, (*size, channels), np.uint8).astype(dtype)
             for i in range(count)
         )
-        return noise, "{} of {} generated pictures of {}x{}".format(count, IMAGES, *size)
+        return noise, "{} of {} generated images of {}x{}".format(count, IMAGES, *size)
     dataset = build_dataset(recipe, data.val_split, None if data_root is None else Path(data_root))
     count = min(count, len(dataset))
-    return (dataset[i].image for i in range(count)), f"{count} of {IMAGES} pictures of {data.name}"
+    return (dataset[i].image for i in range(count)), f"{count} of {IMAGES} images of {data.name}"
 
 
-def time_pictures(
+def time_images(
     model: Segmenter,
-    pictures: Iterable[np.ndarray],
+    images: Iterable[np.ndarray],
     origin: str,
     recipe: Recipe,
     *,
     clock: Clock = time.perf_counter,
     progress: Callable[[int, float], None] | None = None,
 ) -> Timing:
-    """Speed as mmsegmentation's benchmark script measures it: whole pictures, one by one, the first five not counted.
+    """Speed as mmsegmentation's benchmark script measures it: whole images, one by one, the first five not counted.
 
-    Reading a picture and scaling it to the test size are not timed. Timed is, from the picture in memory to the classes
+    Reading an image and scaling it to the test size are not timed. Timed is, from the image in memory to the classes
     in memory: copy to the device, normalisation, forward, over all windows where the protocol slides one, resize to the
-    picture's own size, softmax, argmax, copy back. The source normalises before its clock starts, and copies floats.
+    image's own size, softmax, argmax, copy back. The source normalises before its clock starts, and copies floats.
     """
     half = recipe.precision == "fp16" or recipe.evaluation.precision == "fp16"
     spec = dataclasses.replace(
@@ -219,9 +219,9 @@ def time_pictures(
     )
     device, seconds = next(model.parameters()).device, list[float]()
     with evaluation_mode(model), torch.no_grad():
-        for picture in pictures:
-            original = picture.shape[:2]
-            scaled = _scaled(picture, recipe.evaluation)
+        for image in images:
+            original = image.shape[:2]
+            scaled = _scaled(image, recipe.evaluation)
             to_original = dataclasses.replace(spec, score_size=original)
             _wait_for(device)
             started = clock()
@@ -293,11 +293,11 @@ def _network(recipe: Recipe) -> Segmenter:
     return model
 
 
-def _scaled(picture: np.ndarray, spec: EvalSpec) -> np.ndarray:
-    """The picture at its test size."""
-    original: Size = (picture.shape[0], picture.shape[1])
+def _scaled(image: np.ndarray, spec: EvalSpec) -> np.ndarray:
+    """The image at its test size."""
+    original: Size = (image.shape[0], image.shape[1])
     size = original if spec.size is None else fitted_size(original, spec.size)
-    return picture if size == original else cv2.resize(picture, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return image if size == original else cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def _wait_for(device: torch.device) -> None:
@@ -348,14 +348,14 @@ def measure_memory(
         return None, "the row has no training"
     if device.type != "cuda":
         return None, "the memory of a CPU is shared with everything else, so only a GPU's is measured"
-    pictures = row and pictures_a_gpu(row, recipe)
-    pictures = pictures or recipe.batch_size // recipe.accumulation
-    what = "{} training steps of {} crops of {}x{}".format(TRAINING_STEPS, pictures, *cost_size(recipe))
+    images = row and images_per_gpu(row, recipe)
+    images = images or recipe.batch_size // recipe.accumulation
+    what = "{} training steps of {} crops of {}x{}".format(TRAINING_STEPS, images, *cost_size(recipe))
     what += ", one GPU alone, which exchanges no gradients"
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     try:
-        train_steps(recipe, pictures, device)
+        train_steps(recipe, images, device)
     except torch.OutOfMemoryError:
         return None, f"{what}: more than this GPU has"
     return torch.cuda.max_memory_allocated(device) / 2**30, what
@@ -364,7 +364,7 @@ def measure_memory(
 def train_steps(
     recipe: Recipe, pictures: int, device: torch.device, num_steps: int = TRAINING_STEPS
 ) -> Segmenter:
-    """A network of the recipe after a few steps of training on noise, each with `pictures` crops at once."""
+    """A network of the recipe after a few steps of training on noise, each with `images` crops at once."""
     model = build_segmenter(recipe).to(device)
     data, (height, width) = recipe.data, cost_size(recipe)
     recipe = dataclasses.replace(recipe, batch_size=pictures, accumulation=1)

@@ -33,7 +33,7 @@ from fcnbook.recipes import find_network
 from fcnbook.runs.report import (
     Provenance,
     clock,
-    count_of_pictures,
+    count_of_images,
     find_provenance,
     hardware_name,
     none_if_nan,
@@ -73,9 +73,9 @@ class VerifyReport(Provenance):
     """What is doubtful about the weights, the data or this machine."""
     data: str
     split: str
-    pictures: int
+    images: int
     """That were scored."""
-    pictures_published: int | None
+    images_published: int | None
     """Of the split as published; None where nobody says."""
     partial: str
     """Why the scores are not those of the whole split and get no verdict; "" where they are, or without a row."""
@@ -103,7 +103,7 @@ class VerifyReport(Provenance):
     """CUDA: of allocated memory. CPU: of the resident set of the process."""
     parameters: int
     flops: int
-    """2 per multiply-add of one forward pass of one picture of the crop size."""
+    """2 per multiply-add of one forward pass of one image of the crop size."""
     verdicts: list[dict[str, Any]]
     """One a judged column, as `fcnbook.published.Verdict`."""
     verdict: str
@@ -117,7 +117,7 @@ class VerifyReport(Provenance):
     def text(self) -> str:
         """The report for a terminal, one fact a line."""
         ms_flip = "" if self.miou_ms_flip is None else f"  mIoU(ms+flip) {_percent(self.miou_ms_flip)}"
-        published = "" if self.pictures_published is None else f" of {self.pictures_published:,} published"
+        published = "" if self.images_published is None else f" of {self.images_published:,} published"
         weights = f"{self.weights}, {self.entries_loaded} entries of {self.weights_source}, none missing"
         published_file = ", the published file" if self.weights_published else ""
         left_out = [f"{reason}: {', '.join(names)}" for reason, names in _by_reason(self.entries_dropped)]
@@ -126,7 +126,7 @@ class VerifyReport(Provenance):
             ("weights", f"{weights}, SHA-256 {self.weights_sha256[:8]}…{published_file}"),
             *(("left out", line) for line in left_out),
             *(("warning", warning) for warning in self.warnings),
-            ("data", f"{self.data} {self.split}, {count_of_pictures(self.pictures)}{published}"),
+            ("data", f"{self.data} {self.split}, {count_of_images(self.images)}{published}"),
             ("protocol", self.protocol),
             ("published", self.published_protocol),
             ("revision", self.published_revision),
@@ -155,14 +155,14 @@ def verify(
 ) -> VerifyReport:
     """Score published weights by the protocol of their row; the report, which also lies in `out` as result.json.
 
-    The file is written once after the pass at scale 1 and again after that with several scales and mirrored pictures.
+    The file is written once after the pass at scale 1 and again after that with several scales and mirrored images.
 
     Args:
         row_or_recipe: a row such as "000-01", or the name of a recipe, also in mmsegmentation's 1.x spelling.
         weights: a file or a checkpoint of a run; by default the published file of the row, downloaded if need be.
         data_root: folder of the data set itself; by default `data/<name>`.
-        ms_flip: score with several scales and mirrored pictures too, which takes about 17 times as long.
-        limit: score the first pictures only; such a score gets no verdict.
+        ms_flip: score with several scales and mirrored images too, which takes about 17 times as long.
+        limit: score the first images only; such a score gets no verdict.
         ignore_hash: take a given file even if its SHA-256 is not the one in its name; said in the warnings.
         device: a torch device; by default CUDA where there is one.
         weights_folder: where downloads are kept.
@@ -176,7 +176,7 @@ def verify(
             download.
     """
     if limit is not None and limit < 1:
-        raise InputError(f"A limit of {limit} pictures leaves nothing to score; give at least 1.")
+        raise InputError(f"A limit of {limit} images leaves nothing to score; give at least 1.")
     row, recipe = find_row(row_or_recipe)
     path = None if weights is None else Path(weights)
     _check_weights(row, recipe, path)
@@ -277,23 +277,23 @@ def _timed_score(
 ) -> _Timed:
     """One pass by the protocol of the recipe, with lines of progress."""
     say(f"{title}: {recipe.evaluation.protocol()}")
-    pictures = _num_scored(dataset, limit)
-    progress = _Progress(title, pictures, every, say)
+    images = _num_scored(dataset, limit)
+    progress = _Progress(title, images, every, say)
     hook = model.register_forward_hook(progress.after_forward)
     try:
         scores = score(model, dataset, recipe, device=device, limit=limit, on_sample=progress.after_sample)
     finally:
         hook.remove()
     seconds = time.perf_counter() - progress.started
-    say(f"{title}  mIoU {_percent(scores.miou)} on {count_of_pictures(pictures)} after {clock(seconds)}")
+    say(f"{title}  mIoU {_percent(scores.miou)} on {count_of_images(images)} after {clock(seconds)}")
     return _Timed(scores, seconds)
 
 
 class _Progress:
     """A line every few seconds. All scales and windows of one image can take minutes on a CPU, so passes count too."""
 
-    def __init__(self, title: str, pictures: int, every: float, say: Say) -> None:
-        self.title, self.pictures, self.every, self.say = title, pictures, every, say
+    def __init__(self, title: str, images: int, every: float, say: Say) -> None:
+        self.title, self.images, self.every, self.say = title, images, every, say
         self.started = self.last = time.perf_counter()
         self.forwards = self.done = 0
 
@@ -310,9 +310,9 @@ class _Progress:
         if now - self.last < self.every:
             return
         self.last, seconds = now, now - self.started
-        said = f"{self.title}  {self.done}/{self.pictures} pictures"
+        said = f"{self.title}  {self.done}/{self.images} images"
         if self.done:
-            left = (self.pictures - self.done) * seconds / self.done
+            left = (self.images - self.done) * seconds / self.done
             self.say(f"{said}  {self.done / seconds:.2f} img/s  ETA {clock(left)}")
         else:
             self.say(f"{said}, forward pass {self.forwards} after {clock(seconds)}")
@@ -335,7 +335,7 @@ def _report(
     limit: int | None,
 ) -> VerifyReport:
     """The report on one pass, or on two."""
-    scores, pictures = plain.scores, _num_scored(dataset, limit)
+    scores, images = plain.scores, _num_scored(dataset, limit)
     partial = _partial(row, recipe, dataset, limit)
     found: list[Verdict] = []
     if not partial:
@@ -360,8 +360,8 @@ def _report(
         warnings=[*loaded.warnings, *_warnings(row, recipe, dataset, loaded, device, limit)],
         data=recipe.data.name,
         split=recipe.data.val_split,
-        pictures=pictures,
-        pictures_published=_num_published(recipe),
+        images=images,
+        images_published=_num_published(recipe),
         partial=partial,
         miou=none_if_nan(scores.miou),
         miou_ms_flip=None if ms_flip is None else none_if_nan(ms_flip.scores.miou),
@@ -376,7 +376,7 @@ def _report(
         note=row.note if row else "",
         seconds=round(plain.seconds, 3),
         seconds_ms_flip=None if ms_flip is None else round(ms_flip.seconds, 3),
-        images_per_second=round(pictures / max(plain.seconds, 1e-9), 3),
+        images_per_second=round(images / max(plain.seconds, 1e-9), 3),
         peak_memory_gib=round(peak_memory_gib(), 3),
         parameters=cost.parameters,
         flops=cost.flops,
@@ -421,10 +421,10 @@ def _warnings(
     if row is not None and _is_published_file(row, loaded) is False:
         yield f"these are not the published weights of row {row.key}: their SHA-256 is another one"
     if published is not None and here > published:
-        yield f"the split here has {count_of_pictures(here)}, the published one {published:,}"
+        yield f"the split here has {count_of_images(here)}, the published one {published:,}"
     whole = max(here, published or 0)
     if row is None and scored < whole:  # with a row it is the reason why there is no verdict
-        yield f"only {scored:,} of {count_of_pictures(whole)} were scored"
+        yield f"only {scored:,} of {count_of_images(whole)} were scored"
     if recipe.evaluation.precision == "fp16" and device.type != "cuda":
         yield "the protocol says fp16, which needs a GPU: this was measured in fp32"
 

@@ -6,7 +6,7 @@ One writer at a time, held off by a lock; every reader works while the run goes 
     events.jsonl      append-only, one JSON object a line
     checkpoint/       the newest two folders step-NNNNNNNN, complete as soon as they have that name
     best/             weights of the best validation, where the recipe keeps those
-    predictions/      pictures of the last validation
+    predictions/      images of the last validation
     result.json       scores and verdict; exists when the run is finished
     executed.ipynb    the notebook that ran it, when one did
     trainer.log       output of the trainer process, when it has one of its own

@@ -162,7 +162,7 @@ def start(
         data_root: folder of the data set itself; by default `data/<name>`.
         seed: of weights, data order and augmentation.
         execution: how to run; by default one process on the best device.
-        ms_flip: score with several scales and mirrored pictures too.
+        ms_flip: score with several scales and mirrored images too.
         init: files or run folders to take the start weights from, in place of those that the recipe names.
 
     Raises:

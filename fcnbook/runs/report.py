@@ -94,7 +94,7 @@ class RunReport(Provenance):
     """CUDA: of allocated memory. CPU: of the resident set of the process."""
     parameters: int
     flops: int
-    """2 per multiply-add of one forward pass of one picture of the crop size."""
+    """2 per multiply-add of one forward pass of one image of the crop size."""
     seed: int
     execution: dict[str, Any]
     verdict: str
@@ -159,9 +159,9 @@ def none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 6)
 
 
-def count_of_pictures(count: int) -> str:
-    """Such as "1 picture" or "1,449 pictures"."""
-    return "1 picture" if count == 1 else f"{count:,} pictures"
+def count_of_images(count: int) -> str:
+    """Such as "1 image" or "1,449 images"."""
+    return "1 image" if count == 1 else f"{count:,} images"
 
 
 def clock(seconds: float) -> str:

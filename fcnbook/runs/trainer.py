@@ -98,7 +98,7 @@ def run(
         data_root: folder of the data set itself; by default `data/<name>`.
         seed: of weights, data order and augmentation.
         execution: how to run; by default one process on the best device.
-        ms_flip: score with several scales and mirrored pictures too.
+        ms_flip: score with several scales and mirrored images too.
         init: files or run folders to take the start weights from, one for each name of `recipe.init`, in place of
             the files that these names stand for.
         monitor: one or several monitors of your own beside that of the run: `fcnbook.training.Monitor` sees every
@@ -299,7 +299,7 @@ def _explain(error: NonFiniteLossError, parts: RunParts) -> InputError:
         [image[:3].permute(1, 2, 0).byte().numpy(), colorize(labels.numpy(), palette)]
         for image, labels in zip(batch.images, batch.labels, strict=True)
     ]
-    sheet = grid(rows, titles=("picture", "labels"), captions=batch.names)
+    sheet = grid(rows, titles=("image", "labels"), captions=batch.names)
     write_atomic(folder / "bad_batch.png", png_bytes(sheet))
     names = ", ".join(batch.names[:3]) + (" …" if len(batch.names) > 3 else "")
     return InputError(

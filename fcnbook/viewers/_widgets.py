@@ -1,6 +1,6 @@
-"""What the viewers share: a box that shows as a PNG where widgets do not show, and pictures for a notebook to keep.
+"""What the viewers share: a box that shows as a PNG where widgets do not show, and images for a notebook to keep.
 
-Input: pictures of `fcnbook.draw`. Output: ipywidgets, and images that IPython displays.
+Input: images of `fcnbook.draw`. Output: ipywidgets, and images that IPython displays.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from fcnbook import draw
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-class PicturedBox(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no annotations
-    """A widget that shows as a picture where widgets do not show, and its errors where its reader looks."""
+class BoxWithStill(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no annotations
+    """A widget that shows as an image where widgets do not show, and its errors where its reader looks."""
 
     def __init__(self, children: Sequence[widgets.Widget]) -> None:
         self.error = widgets.HTML()
         super().__init__([*children, self.error])
 
-    def picture_of_itself(self) -> draw.Picture:
+    def still_image(self) -> draw.RGBImage:
         """What a notebook keeps of the widget."""
         raise NotImplementedError
 
     def summary(self) -> str:
-        """What a reader without pictures gets."""
+        """What a reader without images gets."""
         raise NotImplementedError
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle = super()._repr_mimebundle_(**kwargs) or {}
-        png = draw.png_bytes(self.picture_of_itself(), compression=9, few_colours=True)
+        png = draw.png_bytes(self.still_image(), compression=9, few_colours=True)
         return bundle | {"text/plain": self.summary(), "image/png": base64.b64encode(png).decode()}
 
 
@@ -50,7 +50,7 @@ def shows_errors(callback: _Method) -> _Method:
     """
 
     @wraps(callback)
-    def wrapped(self: PicturedBox, *args: Any) -> Any:
+    def wrapped(self: BoxWithStill, *args: Any) -> Any:
         try:
             result = callback(self, *args)
         except Exception:
@@ -63,24 +63,24 @@ def shows_errors(callback: _Method) -> _Method:
     return wrapped  # type: ignore[return-value]  # wraps keeps the signature
 
 
-def still(picture: draw.Picture) -> Image.Image:
+def still(image: draw.RGBImage) -> Image.Image:
     """The image in 64 colours, which keeps a notebook small; IPython displays it as a PNG."""
-    return Image.fromarray(picture).quantize(64, method=Image.Quantize.FASTOCTREE)
+    return Image.fromarray(image).quantize(64, method=Image.Quantize.FASTOCTREE)
 
 
-def show(picture: draw.Picture) -> None:
+def show(image: draw.RGBImage) -> None:
     """Display an image in a notebook, as `still` makes it."""
     from IPython.display import display
 
-    display(still(picture))  # type: ignore[no-untyped-call]
+    display(still(image))  # type: ignore[no-untyped-call]
 
 
-def show_box(box: widgets.Box, picture: draw.Picture) -> None:
+def show_box(box: widgets.Box, image: draw.RGBImage) -> None:
     """Display widgets, with an image of them for readers without a kernel."""
     from IPython.display import display
 
     png = io.BytesIO()
-    still(picture).save(png, "png")
+    still(image).save(png, "png")
     bundle = box._repr_mimebundle_() | {"image/png": base64.b64encode(png.getvalue()).decode()}
     display(bundle, raw=True)  # type: ignore[no-untyped-call]
 

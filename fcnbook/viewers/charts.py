@@ -1,6 +1,6 @@
 """Charts of a run, drawn by matplotlib: loss, mIoU, learning rate, and the IoU of each class.
 
-Input: (step, value) points and scores in [0, 1]. Output: a `Figure`, and by `drawn` a picture of `fcnbook.draw`.
+Input: (step, value) points and scores in [0, 1]. Output: a `Figure`, and by `drawn` an image of `fcnbook.draw`.
 Figures are made without pyplot, so nothing here touches the figures or settings of a notebook, and the same points
 give the same pixels. What a slider redraws is in `fcnbook.draw`, which is faster.
 """
@@ -21,7 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter, StrMethodFormatter
 
-from fcnbook.draw import Colour, Picture, shortened, text_width
+from fcnbook.draw import Colour, RGBImage, shortened, text_width
 
 Points = Sequence[tuple[float, float]]
 
@@ -191,7 +191,7 @@ def plot_ious(
     axes.spines["bottom"].set_visible(False)
 
 
-def drawn(figure: Figure) -> Picture:
+def drawn(figure: Figure) -> RGBImage:
     """The pixels of a figure: (h, w, 3) uint8 RGB."""
     with _style():
         canvas = FigureCanvasAgg(figure)

@@ -1,6 +1,6 @@
 """Predicted masks beside the true ones: `mask_view` draws an image, `MaskViewer` is the widget around it.
 
-Input: samples and (H, W) class ids. Output: pictures of `fcnbook.draw`. The widget carries a PNG and a line of itself,
+Input: samples and (H, W) class ids. Output: images of `fcnbook.draw`. The widget carries a PNG and a line of itself,
 so that an executed notebook can be read where no widget shows. Used from notebook 01 on.
 """
 
@@ -19,7 +19,7 @@ from fcnbook import draw
 from fcnbook.labels import LabelSet
 from fcnbook.metrics import Scores, compute_scores, confusion_matrix
 from fcnbook.types import Sample, SegmentationDataset
-from fcnbook.viewers._widgets import PicturedBox, percent, png_image, shows_errors
+from fcnbook.viewers._widgets import BoxWithStill, percent, png_image, shows_errors
 
 _ALL = "all classes"
 
@@ -35,28 +35,28 @@ def mask_view(
     second: np.ndarray | None = None,
     names: tuple[str, str] = ("prediction", "second prediction"),
     width: int = draw.PANEL_WIDTH,
-) -> draw.Picture:
-    """Picture, truth, prediction and errors in one picture.
+) -> draw.RGBImage:
+    """Image, truth, prediction and errors in one image.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         labels: (H, W) true class ids, 255 where no class applies.
         pred: (H, W) predicted class ids.
         label_set: names and colours of the classes.
-        opacity: of the colours over the picture.
+        opacity: of the colours over the image.
         only: show this class alone.
         second: (H, W) prediction of another network, to compare with.
         names: titles of the two predictions.
-        width: of each of the pictures, in pixels.
+        width: of each of the images, in pixels.
 
     Returns:
-        2 x 2 pictures; 3 x 2 with a second prediction. (h, w, 3) uint8 RGB.
+        2 x 2 images; 3 x 2 with a second prediction. (h, w, 3) uint8 RGB.
 
     Raises:
         ValueError: the sizes differ, or a class id is out of range.
     """
 
-    def tint(ids: np.ndarray) -> draw.Picture:
+    def tint(ids: np.ndarray) -> draw.RGBImage:
         return draw.overlay(image, ids, label_set.palette, opacity, only)
 
     chosen = "" if only is None else f": {label_set.classes[only]}"
@@ -64,28 +64,28 @@ def mask_view(
     preds = [pred] if second is None else [pred, second]
     errors = [draw.error_map(image, labels, p, only) for p in preds]
     if second is None:
-        upper, upper_titles = [image, tint(labels)], ["picture", f"truth{chosen}"]
+        upper, upper_titles = [image, tint(labels)], ["image", f"truth{chosen}"]
         lower, lower_titles = [tint(pred), *errors], [f"{names[0]}{chosen}", f"errors ({wrong})"]
     else:
-        upper, upper_titles = [image, *map(tint, preds)], ["picture", *(f"{n}{chosen}" for n in names)]
+        upper, upper_titles = [image, *map(tint, preds)], ["image", *(f"{n}{chosen}" for n in names)]
         lower, lower_titles = [tint(labels), *errors], [f"truth{chosen}", *(f"its errors ({wrong})",) * 2]
     rows = (draw.side_by_side(upper, upper_titles, width), draw.side_by_side(lower, lower_titles, width))
     return draw.stack(rows)
 
 
-class MaskViewer(PicturedBox):
-    """Pictures with truth, prediction and errors, the worst first.
+class MaskViewer(BoxWithStill):
+    """Images with truth, prediction and errors, the worst first.
 
     Args:
-        samples: pictures with labels, or a data set; the first `len(predictions)` are shown.
+        samples: images with labels, or a data set; the first `len(predictions)` are shown.
         predictions: (H, W) class ids, or the `Prediction`s of `predict`, one a sample.
         label_set: names and colours of the classes.
         second: predictions of another network, to compare with.
         names: what to call the two.
-        opacity: of the colours over the picture, at the start.
-        width: of each picture on the screen, in pixels.
+        opacity: of the colours over the image, at the start.
+        width: of each image on the screen, in pixels.
 
-    The controls are attributes (`picture`, `order`, `only`, `opacity`, `safe_colours`): a cell can move them.
+    The controls are attributes (`image`, `order`, `only`, `opacity`, `safe_colours`): a cell can move them.
 
     Raises:
         ValueError: there are no predictions, more of them than samples, or their sizes differ from the labels'.
@@ -119,7 +119,7 @@ class MaskViewer(PicturedBox):
                 [self.opacity, self.only, self.safe_colours], layout=widgets.Layout(flex_flow="row wrap")
             ),
         ]
-        # Where it is narrow, the picture shrinks and the table keeps its width.
+        # Where it is narrow, the image shrinks and the table keeps its width.
         self.image.layout.flex, self.table.layout.flex = "0 1 auto", "0 0 auto"
         view = widgets.HBox([self.image, self.table], layout=widgets.Layout(align_items="flex-start"))
         super().__init__([*controls, self.headline, view])
@@ -128,7 +128,7 @@ class MaskViewer(PicturedBox):
         counts = {len(group) for group in self._preds}
         if len(counts) > 1 or not 0 < max(counts) <= len(self._samples):
             raise ValueError(
-                f"MaskViewer needs one prediction for each picture it shows: got {len(self._samples)} samples and "
+                f"MaskViewer needs one prediction for each image it shows: got {len(self._samples)} samples and "
                 f"{' and '.join(str(len(group)) for group in self._preds)} predictions."
             )
 
@@ -139,7 +139,7 @@ class MaskViewer(PicturedBox):
             value=1,
             min=1,
             max=max(2, count),
-            description="picture",
+            description="image",
             disabled=count == 1,
             layout=widgets.Layout(width="400px"),
         )
@@ -172,7 +172,7 @@ class MaskViewer(PicturedBox):
 
     @property
     def index(self) -> int:
-        """Number of the shown picture in `samples`."""
+        """Number of the shown image in `samples`."""
         place: int = self.picture.value - 1
         return self._order[place]
 
@@ -189,7 +189,7 @@ class MaskViewer(PicturedBox):
         self._draw()
 
     def _sort(self) -> None:
-        """Order the pictures by the first prediction; the picture that is looked at moves only if the order does."""
+        """Order the images by the first prediction; the image that is looked at moves only if the order does."""
         scores, only = self._scores[0], self._only()
         keys: dict[str, Callable[[int], float]] = {
             "worst": lambda k: scores[k].miou,
@@ -205,8 +205,8 @@ class MaskViewer(PicturedBox):
     def _colours(self) -> LabelSet:
         return draw.colour_blind(self._label_set) if self.safe_colours.value else self._label_set
 
-    def view(self) -> draw.Picture:
-        """The picture that the widget shows now."""
+    def view(self) -> draw.RGBImage:
+        """The image that the widget shows now."""
         sample = self._samples[self.index]
         preds = [group[self.index] for group in self._preds]
         return mask_view(
@@ -247,16 +247,16 @@ class MaskViewer(PicturedBox):
         )
 
     def summary(self) -> str:
-        """One line: which picture, its mIoU, and its place in the order."""
+        """One line: which image, its mIoU, and its place in the order."""
         place = f"{self.picture.value} of {len(self._order)}"
         scores = " and ".join(
             f"{percent(group[self.index].miou)} ({name})"
             for group, name in zip(self._scores, self._names, strict=False)
         )
-        return f"{self._samples[self.index].name}: mIoU of this picture {scores}; {place}, {self.order.label}"
+        return f"{self._samples[self.index].name}: mIoU of this image {scores}; {place}, {self.order.label}"
 
-    def picture_of_itself(self) -> draw.Picture:
-        """The view with its headline, and the legend with the IoU of each class in this picture."""
+    def still_image(self) -> draw.RGBImage:
+        """The view with its headline, and the legend with the IoU of each class in this image."""
         view = self.view()
         ious = zip(*(group[self.index].iou_per_class for group in self._scores), strict=True)
         values = [" / ".join(map(percent, of_class)) for of_class in ious]

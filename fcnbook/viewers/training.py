@@ -1,6 +1,6 @@
 """A run to look at: its curves and last masks, while it goes on or afterwards, also from another process.
 
-Input: a run folder. Output: a picture of `fcnbook.draw`, redrawn in a widget. `run_view` draws, and is tested without a
+Input: a run folder. Output: an image of `fcnbook.draw`, redrawn in a widget. `run_view` draws, and is tested without a
 front end. Used from notebook 02 on.
 """
 
@@ -28,7 +28,7 @@ from fcnbook.runs.report import RunReport
 from fcnbook.runs.trainer import run
 from fcnbook.viewers import charts
 from fcnbook.viewers._curves import RunCurves, number
-from fcnbook.viewers._widgets import PicturedBox, percent, png_image, shows_errors
+from fcnbook.viewers._widgets import BoxWithStill, percent, png_image, shows_errors
 
 HEADLESS = "FCNBOOK_HEADLESS"
 """Environment variable: when set, nobody looks at the notebook while it runs, and progress is printed."""
@@ -39,15 +39,15 @@ _BARS_OF_MANY = 20
 def run_view(
     curves: RunCurves,
     label_set: LabelSet | None,
-    pictures: Sequence[np.ndarray] = (),
+    images: Sequence[np.ndarray] = (),
     width: int = 1000,
-) -> draw.Picture:
-    """Loss, mIoU, learning rate, IoU per class and the last predicted masks in one picture.
+) -> draw.RGBImage:
+    """Loss, mIoU, learning rate, IoU per class and the last predicted masks in one image.
 
     Args:
         curves: what the events of the run say.
         label_set: names and colours of the classes; None numbers them.
-        pictures: the last predictions, drawn by the run.
+        images: the last predictions, drawn by the run.
         width: in pixels.
     """
     names = [key for key in ("loss_main", "loss_aux") if key in (curves.train[-1] if curves.train else {})]
@@ -66,14 +66,14 @@ def run_view(
     upper = page.shape[0] // 2  # the bars stand below mIoU
     right = np.concatenate([page[:upper, width // 2 :], bars])
     rows = [draw.beside([page[:, : width // 2], right])]
-    for picture in pictures:
-        height = round(picture.shape[0] * width / picture.shape[1])
-        rows.append(np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8))
+    for image in images:
+        height = round(image.shape[0] * width / image.shape[1])
+        rows.append(np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8))
     return draw.stack(rows)
 
 
 @lru_cache(maxsize=4)
-def _bars(label_set: LabelSet, ious: tuple[float, ...], step: int, width: int) -> draw.Picture:
+def _bars(label_set: LabelSet, ious: tuple[float, ...], step: int, width: int) -> draw.RGBImage:
     """The bars of a validation, which change with the next validation only."""
     title = f"IoU per class after step {step}"
     bars = list(zip(label_set.classes, ious, label_set.palette, strict=True)) if ious else []
@@ -85,21 +85,21 @@ def _bars(label_set: LabelSet, ious: tuple[float, ...], step: int, width: int) -
     return charts.drawn(charts.ious_figure(names, values, colours, title if ious else "IoU per class", width))
 
 
-class TrainingWatcher(PicturedBox):
+class TrainingWatcher(BoxWithStill):
     """Curves, time left, IoU of each class and the last masks of a run, also of a run in another process.
 
     Args:
         run_dir: the run folder. It need not exist yet, and may be written to by any process on this machine.
-        num_pictures: how many of the last predicted masks to show.
+        num_images: how many of the last predicted masks to show.
         keep_masks: whether the PNG that a notebook keeps has them too; they take most of its bytes.
 
     The watcher only reads. Closing the notebook does not touch the run; making a new watcher shows it again.
     """
 
     def __init__(
-        self, run_dir: str | os.PathLike[str], *, num_pictures: int = 2, keep_masks: bool = True
+        self, run_dir: str | os.PathLike[str], *, num_images: int = 2, keep_masks: bool = True
     ) -> None:
-        self._run, self._num_pictures, self._keep_masks = RunDir(run_dir), num_pictures, keep_masks
+        self._run, self._num_images, self._keep_masks = RunDir(run_dir), num_images, keep_masks
         self.headline = widgets.HTML()
         self.image = png_image()
         self.button = widgets.Button(description="refresh", icon="refresh")
@@ -118,16 +118,16 @@ class TrainingWatcher(PicturedBox):
         self.headline.value = f"<b>{html.escape(self.summary())}</b>"
         self.image.value = draw.png_bytes(self.view(), compression=1)
 
-    def view(self) -> draw.Picture:
-        """The picture that the widget shows now."""
-        return run_view(self._curves, self._label_set(), self._last_pictures())
+    def view(self) -> draw.RGBImage:
+        """The image that the widget shows now."""
+        return run_view(self._curves, self._label_set(), self._last_images())
 
     def _label_set(self) -> LabelSet | None:
         stored = self._run.recipe()
         return None if stored is None else recipe_from_dict(stored["recipe"]).data.labels
 
-    def _last_pictures(self) -> list[np.ndarray]:
-        files = (self._run.predictions / f"{index}.png" for index in range(self._num_pictures))
+    def _last_images(self) -> list[np.ndarray]:
+        files = (self._run.predictions / f"{index}.png" for index in range(self._num_images))
         return [read_image(file) for file in files if file.exists()]
 
     def summary(self) -> str:
@@ -141,7 +141,7 @@ class TrainingWatcher(PicturedBox):
         if curves.validations:
             parts.append(f"mIoU {percent(number(curves.validations[-1]['miou']))}")
         if curves.train and self.status == "running":
-            parts.append(f"{curves.train[-1]['images_per_second']:.3g} pictures/s")
+            parts.append(f"{curves.train[-1]['images_per_second']:.3g} images/s")
             left = self.seconds_left()
             parts.append("time left unknown" if left is None else f"{_duration(left)} left")
         if self.status == "stopped":
@@ -170,9 +170,9 @@ class TrainingWatcher(PicturedBox):
             left = last["eta_s"]
         return max(0.0, float(left - (time.time() - last["time"])))
 
-    def picture_of_itself(self) -> draw.Picture:
+    def still_image(self) -> draw.RGBImage:
         """The view under its headline."""
-        view = run_view(self._curves, self._label_set(), self._last_pictures() if self._keep_masks else ())
+        view = run_view(self._curves, self._label_set(), self._last_images() if self._keep_masks else ())
         return draw.stack([draw.text_block([self.summary()], view.shape[1]), view])
 
     def watch(
@@ -222,7 +222,7 @@ class TrainingWatcher(PicturedBox):
             raise
         show(self.summary(), last=True)
         if handle is not None:
-            handle.update(self)  # the notebook keeps the last picture, not the first
+            handle.update(self)  # the notebook keeps the last image, not the first
         elif _in_kernel():
             _display(self)
 

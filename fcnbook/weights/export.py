@@ -1,7 +1,7 @@
 """A trained network -> one file that other software runs: ONNX, or a program of `torch.export`.
 
-Both hold one function: normalised pictures (N, C, H, W) float32 -> logits (N, K, H, W) float32 at the size of the
-pictures, by the resize of the recipe. Colours, classes and the name of the recipe travel in the file.
+Both hold one function: normalised images (N, C, H, W) float32 -> logits (N, K, H, W) float32 at the size of the
+images, by the resize of the recipe. Colours, classes and the name of the recipe travel in the file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Float32 sums in another order differ by about 1e-6 of it; a resize with the othe
 
 Axes = dict[int, str]
 _FREE: tuple[Axes, ...] = ({0: "batch", 2: "height", 3: "width"}, {0: "batch"}, {})
-"""Which axes of the pictures a file leaves free, the best first."""
+"""Which axes of the images a file leaves free, the best first."""
 
 
 class ExportError(InputError):
@@ -47,10 +47,10 @@ class ExportError(InputError):
 
 
 class Check(NamedTuple):
-    """The file beside the network on one batch of random pictures."""
+    """The file beside the network on one batch of random images."""
 
     shape: tuple[int, ...]
-    """(N, C, H, W) of the pictures."""
+    """(N, C, H, W) of the images."""
     difference: float
     """Largest absolute difference of two logits."""
     largest: float
@@ -71,7 +71,7 @@ class Exported(NamedTuple):
 
 
 class LogitsAtInputSize(nn.Module):
-    """The exported function: a segmenter without its auxiliary head, then the resize to the size of the pictures."""
+    """The exported function: a segmenter without its auxiliary head, then the resize to the size of the images."""
 
     def __init__(self, model: Segmenter, align_corners: bool) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class LogitsAtInputSize(nn.Module):
         self.align_corners = align_corners
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) normalised pictures -> (N, K, H, W) logits; of networks with two outputs the classes."""
+        """(N, C, H, W) normalised images -> (N, K, H, W) logits; of networks with two outputs the classes."""
         logits: Tensor = self.segmenter(images).main
         return resize(logits, (images.shape[-2], images.shape[-1]), self.align_corners)
 

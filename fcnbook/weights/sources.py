@@ -58,7 +58,7 @@ START_WEIGHTS: dict[str, StartWeights] = {
     "torchvision:vgg16": StartWeights(
         urls=(f"{_TORCHVISION}vgg16-397923af.pth",),
         kind="torchvision",
-        note="Another training than Caffe's, for pictures in [0, 1] normalised by mean and standard deviation.",
+        note="Another training than Caffe's, for images in [0, 1] normalised by mean and standard deviation.",
     ),
     "open-mmlab:resnet18_v1c": StartWeights(
         urls=(f"{_OPEN_MMLAB}resnet18_v1c-b5776b93.pth",), kind="open-mmlab"

@@ -1,4 +1,4 @@
-"""Time of the confusion matrix of one 1024x2048 picture on one core, beside torchmetrics.
+"""Time of the confusion matrix of one 1024x2048 image on one core, beside torchmetrics.
 
 Run with `pytest tests/benchmarks --benchmark-enable`.
 """

@@ -48,7 +48,7 @@ def one_core():
 
 @pytest.fixture(params=CASES)
 def case(request, tmp_path):
-    """A smooth picture with a little noise, which compresses like a photograph, and labels in large patches."""
+    """A smooth image with a little noise, which compresses like a photograph, and labels in large patches."""
     size, suffix, spec = CASES[request.param]
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (size[0] // 16, size[1] // 16, 3), dtype=np.uint8)

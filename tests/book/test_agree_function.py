@@ -36,7 +36,7 @@ class Detached(Reference):
         return self.score(self.dropout(F.relu(self.bn(self.conv(x.detach())))))
 
 
-class TrunkWithoutGradient(Reference):
+class BackboneWithoutGradient(Reference):
     def forward(self, x):
         return self.score(self.dropout(F.relu(self.bn(self.conv(x))).detach()))
 
@@ -72,11 +72,11 @@ def test_equal_modules_agree_although_their_own_weights_differ():
         (Reference(padding=0), "In training mode, output: the shown module has torch.float64 (2, 2, 6, 7)"),
         (Leaky(), "In training mode, output: the two differ by"),
         (Detached(), "In training mode, gradient of input 0: the shown module has none."),
-        (TrunkWithoutGradient(), "In training mode, gradient of conv.weight: the shown module has none."),
+        (BackboneWithoutGradient(), "In training mode, gradient of conv.weight: the shown module has none."),
         (Renamed(), "names or shapes of parameters and buffers differ"),
         (nn.Identity(), "names or shapes of parameters and buffers differ"),
     ],
-    ids=["eps", "momentum", "dropout", "padding", "activation", "input", "trunk", "name", "no parameters"],
+    ids=["eps", "momentum", "dropout", "padding", "activation", "input", "backbone", "name", "no parameters"],
 )
 def test_unequal_modules_are_told_apart(shown, what):
     pattern = what if "\\d" in what else re.escape(what)

@@ -1,4 +1,4 @@
-"""The viewers in a real JupyterLab, in a real browser: the picture changes when a slider is moved.
+"""The viewers in a real JupyterLab, in a real browser: the image changes when a slider is moved.
 
 Chromium is installed by tests/browser/install_browser.sh.
 """
@@ -97,7 +97,7 @@ def shown_picture(browser):
             let text = '';
             for (const byte of new Uint8Array(buffer)) text += String.fromCharCode(byte);
             done(btoa(text));
-        }).catch(() => done(null));   // the address changes with the picture
+        }).catch(() => done(null));   // the address changes with the image
         """
     )
     if png is None:
@@ -107,9 +107,9 @@ def shown_picture(browser):
 
 
 def wait_for_picture(browser, expected):
-    """Until the widget shows exactly this picture."""
+    """Until the widget shows exactly this image."""
     WebDriverWait(browser, PATIENCE).until(
-        lambda b: np.array_equal(shown_picture(b), expected), "the widget does not show the expected picture"
+        lambda b: np.array_equal(shown_picture(b), expected), "the widget does not show the expected image"
     )
 
 
@@ -129,7 +129,7 @@ def test_moving_a_slider_changes_the_masks(lab, chromium, scenes, screenshot):
 
     wait_for_picture(chromium, view(2))  # the worst one first
     screenshot("masks_first")
-    slider(chromium, "picture").send_keys(Keys.ARROW_RIGHT)
+    slider(chromium, "image").send_keys(Keys.ARROW_RIGHT)
     wait_for_picture(chromium, view(1))
     slider(chromium, "opacity").send_keys(Keys.ARROW_LEFT)
     wait_for_picture(chromium, view(1, opacity=0.55))

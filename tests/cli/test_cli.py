@@ -77,10 +77,10 @@ def test_run(finished, run_dir):
 
 def test_the_executed_notebook_shows_masks_and_no_absolute_paths(run_dir):
     executed = nbformat.read(run_dir.executed_notebook, as_version=4)
-    pictures = [
+    images = [
         o for cell in executed.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})
     ]
-    assert len(pictures) == 3  # watcher, four masks, mask viewer
+    assert len(images) == 3  # watcher, four masks, mask viewer
     assert len(executed.cells) <= 20
     assert str(run_dir.path) not in run_dir.executed_notebook.read_text()
 
@@ -106,7 +106,7 @@ def test_predict(run_dir, workplace, capsys):
     from fcnbook.inference import predict
     from fcnbook.weights.checkpoint import load_weights
 
-    pictures = workplace / "pictures"
+    pictures = workplace / "images"
     (pictures / "more").mkdir(parents=True)
     scene = Streets("val", num_scenes=2)[1].image
     Image.fromarray(scene).save(pictures / "a.png")
@@ -288,14 +288,14 @@ def test_list_rows_filters_and_json(capsys):
 def test_cost_of_a_profiling_row_is_shown_beside_the_published_figures(capsys):
     assert main(["cost", "002-04", "--no-memory"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "autodrive_fcn_r101_256x512_60e_cityscapes_amp, 19 classes, one picture of 256x512"
+    assert lines[0] == "autodrive_fcn_r101_256x512_60e_cityscapes_amp, 19 classes, one image of 256x512"
     assert ["in", "all", "51,948,115", "215.94"] in [line.split() for line in lines]
     assert any(
         "By the rule of the published profiling rows" in line and "216.42 GFLOPs" in line for line in lines
     )
     assert lines[-1] == (
         "published 002-04: parameters 51.95 M vs 51.95 M published, +0.00 M, PASS (equal in the printed digits); FLOPs "
-        "216.42 G vs 216.42 G published, +0.00 G, PASS (equal in the printed digits); 43.32 pictures a second on "
+        "216.42 G vs 216.42 G published, +0.00 G, PASS (equal in the printed digits); 43.32 images a second on "
         "RTX 2080 Ti"
     )
 
@@ -308,7 +308,7 @@ def test_cost_predicts_the_memory_of_a_published_gpu_and_of_the_whole_batch(caps
     recipe = RECIPES["fcn_r18-d8_512x1024_80k_cityscapes"]
     assert (shown["recipe"], shown["size"]) == ("fcn_r18-d8_512x1024_80k_cityscapes", [512, 1024])
     assert shown["parameters"] == count_cost(recipe).parameters
-    assert [step["pictures"] for step in shown["memory"]["training"]] == [2, 8]
+    assert [step["images"] for step in shown["memory"]["training"]] == [2, 8]
     published = shown["published"]["000-05"]
     assert (published["mem_gb"], published["fps"], published["hardware"]) == (1.7, 14.65, "V100")
     on_gpu = shown["memory"]["training"][0]["gpu_bytes"]
@@ -341,13 +341,13 @@ def test_cost_prints_memory_for_a_batch_and_size_of_ones_own(capsys):
     assert main(["cost", NAME, "--size", "64x96", "--batch", "3"]) == 0
     printed, said = capsys.readouterr()
     assert said == f"Counting {NAME} at 64x96; memory takes the longest, --no-memory leaves it out …\n"
-    assert f"{NAME}, 10 classes, one picture of 64x96" in printed
+    assert f"{NAME}, 10 classes, one image of 64x96" in printed
     assert re.search(
-        r"^training, 3 pictures at once, \w+: \d\.\d\d GiB of tensors, about \d\.\d GiB on a GPU$",
+        r"^training, 3 images at once, \w+: \d\.\d\d GiB of tensors, about \d\.\d GiB on a GPU$",
         printed,
         re.M,
     )
-    assert re.search(r"^prediction of one picture of 64x96, fp32: \d\.\d\d GiB of tensors$", printed, re.M)
+    assert re.search(r"^prediction of one image of 64x96, fp32: \d\.\d\d GiB of tensors$", printed, re.M)
 
 
 def test_export_of_a_run_writes_the_function_with_its_trained_weights(run_dir, workplace, capsys):
@@ -382,11 +382,11 @@ def test_the_bare_command_shows_help_with_examples(capsys):
             "empty/recipe.json is no folder. Give the folder",
         ),
         (["watch", "nowhere"], "nowhere is no run folder"),
-        (["predict", "nowhere", "a.png"], "a.png: there is no such picture"),
+        (["predict", "nowhere", "a.png"], "a.png: there is no such image"),
         (["predict", "nowhere", os.devnull], "There is no run folder or file nowhere. There is no recipe"),
         (["predict", "notes", os.devnull], "notes is no run folder and lies in none"),
         (["predict", "empty", os.devnull], "empty holds no checkpoint yet"),
-        (["predict", "empty", "notes"], "notes holds no pictures"),
+        (["predict", "empty", "notes"], "notes holds no images"),
         (["book", "--notebooks", "notes"], "notes holds no chapters"),
         (["cost", "fcn_r18-d8_360x480_10k_camvit"], "fcn_r18-d8_360x480_10k_camvid"),
         (["cost", "00-01"], "Rows are written 000-01; `fcnbook list --rows` shows them."),
@@ -433,7 +433,7 @@ def test_values_that_no_run_can_have(option, capsys):
 
 
 @pytest.mark.parametrize("size", ["512", "512x", "0x4", "4x-4", "axb", "1x2x3"])
-def test_sizes_that_no_picture_can_have(size, capsys):
+def test_sizes_that_no_image_can_have(size, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["cost", NAME, "--size", size])
     assert f"must be HEIGHTxWIDTH such as 512x1024, got {size}" in capsys.readouterr().err

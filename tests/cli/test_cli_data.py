@@ -35,7 +35,7 @@ def ade(tmp_path, monkeypatch):
 def test_check_says_what_is_there_and_what_to_type_next(ade, capsys):
     assert main(["data", "check", "ade20k", "--data-root", str(ade)]) == 0
     out = capsys.readouterr().out
-    assert "train: 2 pictures, names as published, all readable" in out
+    assert "train: 2 images, names as published, all readable" in out
     assert out.endswith(
         f"Next:\n  fcnbook run fcn_r50-d8_512x512_80k_ade20k --scale tiny --data-root {ade}\n"
     )
@@ -111,7 +111,7 @@ def test_cache_is_what_the_recipes_read_afterwards(ade, capsys):
 
 
 def test_depth_is_left_out_of_the_cache(tmp_path, monkeypatch, capsys):
-    """It is no bytes; colour and HHA of the same pictures have caches."""
+    """It is no bytes; colour and HHA of the same images have caches."""
     fake_trees.nyudv2(tmp_path)
     names = {split: read_list(tmp_path / f"{split}.txt") for split in ("train", "val", "trainval", "test")}
     monkeypatch.setattr(nyud, "SPLITS", {split: PublishedSplit(len(ids)) for split, ids in names.items()})
@@ -148,7 +148,7 @@ def test_labels_of_ones_own_folder_are_examined(tmp_path, capsys):
 
 @pytest.fixture
 def own(tmp_path):
-    """Five pictures in a folder a split, with masks of two classes."""
+    """Five images in a folder a split, with masks of two classes."""
     for number in range(5):
         split = "train" if number < 3 else "val"
         picture(tmp_path / "images" / split / f"{number}.jpg", seed=number)
@@ -164,8 +164,8 @@ def test_an_own_folder_in_order_is_said_to_be_so_and_what_to_type_next(own, caps
     assert check_own(own) == 0
     out = capsys.readouterr().out
     assert "The labels are in order." in out and "can start" not in out
-    assert "train: 3 pictures\n  all pictures and masks are readable" in out
-    assert "val: 2 pictures\n  all" in out
+    assert "train: 3 images\n  all images and masks are readable" in out
+    assert "val: 2 images\n  all" in out
     command = out[out.index("  fcnbook run") :].split()
     assert command[1:] == [
         "run",
@@ -179,7 +179,7 @@ def test_an_own_folder_in_order_is_said_to_be_so_and_what_to_type_next(own, caps
     ]
 
 
-def test_damaged_pictures_of_an_own_folder_are_named(own, capsys):
+def test_damaged_images_of_an_own_folder_are_named(own, capsys):
     file = own / "images" / "val" / "4.jpg"
     file.write_bytes(file.read_bytes()[:-40])
     assert check_own(own) == 1
@@ -261,8 +261,8 @@ def test_caches_of_several_inputs_are_told_apart(tmp_path, capsys, monkeypatch):
 def test_check_of_the_real_camvid(capsys):
     assert main(["data", "check", "camvid", "--data-root", str(CAMVID)]) == 0
     out = capsys.readouterr().out
-    assert "train: 367 pictures, names and labels as published" in out
-    assert "val: 101 pictures, names and labels as published" in out
+    assert "train: 367 images, names and labels as published" in out
+    assert "val: 101 images, names and labels as published" in out
 
 
 def test_doctor_says_what_a_file_is(tmp_path, capsys):

@@ -76,7 +76,7 @@ class TestRead:
         )
         np.testing.assert_array_equal(ADE20K(root, "train")[0].labels, expected)
 
-    def test_pictures_of_different_sizes_and_a_greyscale_one(self, root):
+    def test_images_of_different_sizes_and_a_greyscale_one(self, root):
         first, second = ADE20K(root, "train")
         assert first.image.shape == (27, 37, 3)
         assert second.image.shape == (30, 42, 3)
@@ -114,9 +114,9 @@ class TestBadInput:
         ):
             ADE20K(root, "train")
 
-    def test_missing_picture(self, root):
+    def test_missing_image(self, root):
         (root / TOP / "images/validation" / f"{NAMES['val'][0]}.jpg").unlink()
-        with pytest.raises(InputError, match=r"no picture .*images/validation/ADE_val_00000001\.jpg"):
+        with pytest.raises(InputError, match=r"no image .*images/validation/ADE_val_00000001\.jpg"):
             ADE20K(root, "val")
 
     def test_test_has_no_labels(self, root):
@@ -157,8 +157,8 @@ class TestBadInput:
 class TestCheck:
     def test_intact(self, root, published):
         assert [str(report) for report in check(root)] == [
-            "train: 2 pictures, names as published, all readable",
-            "val: 2 pictures, names as published, all readable",
+            "train: 2 images, names as published, all readable",
+            "val: 2 images, names as published, all readable",
         ]
 
     def test_names_and_damage(self, root, published):
@@ -174,7 +174,7 @@ class TestCheck:
             shutil.rmtree(root / TOP / part / "training")
         assert str(check(root)[0]) == "train: not here"
 
-    def test_the_challenge_has_22210_pictures(self):
+    def test_the_challenge_has_22210_images(self):
         assert {split: facts.num_samples for split, facts in ade20k.SPLITS.items()} == {
             "train": 20210,
             "val": 2000,
@@ -216,7 +216,7 @@ class TestPrepare:
     def test_a_tree_without_any_split_is_not_ready(self, tmp_path, no_network):
         for part in ("images", "annotations"):
             (tmp_path / TOP / part).mkdir(parents=True)
-        with pytest.raises(InputError, match=r"holds no pictures of any split\. Fetch the data anew"):
+        with pytest.raises(InputError, match=r"holds no images of any split\. Fetch the data anew"):
             prepare(None, tmp_path)
 
     def test_from_the_network(self, tmp_path, root, published, monkeypatch):
@@ -249,7 +249,7 @@ class TestPrepare:
     def test_the_script_on_a_tree_that_is_not_the_published_one(self, root):
         done = run_script("--root", root)
         assert done.returncode == 1
-        assert "train: 2 pictures, not as published" in done.stdout
+        assert "train: 2 images, not as published" in done.stdout
         assert "Traceback" not in done.stderr
 
 

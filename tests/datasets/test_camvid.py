@@ -17,7 +17,7 @@ from fcnbook.pipeline.cache import InMemory
 
 REPOSITORY = Path(__file__).parents[2]
 REAL = Path(os.environ.get("FCNBOOK_DATA", REPOSITORY.parent / "shared" / "data")) / "camvid"
-real_pictures = [pytest.mark.data, pytest.mark.skipif(not REAL.is_dir(), reason=f"no CamVid at {REAL}")]
+real_images = [pytest.mark.data, pytest.mark.skipif(not REAL.is_dir(), reason=f"no CamVid at {REAL}")]
 
 NAMES = {"train": ["0001TP_006690", "0006R0_f00930", "0016E5_08640"], "val": ["0016E5_07959", "0016E5_07961"]}
 
@@ -71,7 +71,7 @@ class TestRead:
         (tmp_path / "train.txt").write_text(r"C:\CamVid\train\0006R0_f00930.png C:\x\0006R0_f00930.png")
         assert [pair.image.name for pair in CamVid(tmp_path, "train").pairs] == ["0006R0_f00930.png"]
 
-    def test_files_of_the_system_are_no_pictures(self, root):
+    def test_files_of_the_system_are_no_images(self, root):
         (root / "train" / "._0001TP_006690.png").write_bytes(b"resource fork")
         (root / "train" / "Thumbs.db").write_bytes(b"")
         assert len(CamVid(root, "train")) == 3
@@ -104,7 +104,7 @@ class TestBadInput:
         for folder in ("val", "valannot"):
             shutil.rmtree(root / folder)
             (root / folder).mkdir()
-        with pytest.raises(InputError, match=r"val holds no \.png or \.jpg pictures"):
+        with pytest.raises(InputError, match=r"val holds no \.png or \.jpg images"):
             CamVid(root, "val")
 
     def test_missing_split_names_those_that_exist(self, root):
@@ -118,22 +118,22 @@ class TestBadInput:
         with pytest.raises(InputError, match=r"no folder train/, so no split train \(no split is here\)"):
             CamVid(tmp_path, "train")
 
-    def test_picture_without_labels(self, root):
+    def test_image_without_labels(self, root):
         (root / "trainannot" / "0006R0_f00930.png").unlink()
         with pytest.raises(
             InputError, match=r"train/0006R0_f00930\.png has no labels .*trainannot/0006R0_f00930\.png"
         ):
             CamVid(root, "train")
 
-    def test_labels_without_picture(self, root):
+    def test_labels_without_image(self, root):
         (root / "train" / "0006R0_f00930.png").unlink()
-        with pytest.raises(InputError, match=r"no picture .*train/0006R0_f00930\.png for its labels"):
+        with pytest.raises(InputError, match=r"no image .*train/0006R0_f00930\.png for its labels"):
             CamVid(root, "train")
 
-    def test_one_picture_in_two_formats(self, root):
+    def test_one_image_in_two_formats(self, root):
         (root / "train" / "0006R0_f00930.jpg").touch()
         with pytest.raises(
-            InputError, match=r"0006R0_f00930\.jpg and 0006R0_f00930\.png are the same picture twice"
+            InputError, match=r"0006R0_f00930\.jpg and 0006R0_f00930\.png are the same image twice"
         ):
             CamVid(root, "train")
 
@@ -156,7 +156,7 @@ class TestBadInput:
     def test_labels_of_another_size(self, root):
         Image.fromarray(np.zeros((18, 24), np.uint8)).save(root / "trainannot" / "0001TP_006690.png")
         with pytest.raises(
-            InputError, match=r"0001TP_006690\.png is 18x24 .* picture .*train/0001TP_006690\.png is 9x12"
+            InputError, match=r"0001TP_006690\.png is 18x24 .* image .*train/0001TP_006690\.png is 9x12"
         ):
             CamVid(root, "train")[0]
 
@@ -171,7 +171,7 @@ class TestBadInput:
 
 @pytest.fixture
 def published(monkeypatch):
-    """Take the small CamVid for the published edition: three and two pictures, nine pixels of each value in each."""
+    """Take the small CamVid for the published edition: three and two images, nine pixels of each value in each."""
     facts = {
         split: PublishedSplit(
             len(names),
@@ -186,7 +186,7 @@ def published(monkeypatch):
 class TestCheck:
     def test_intact(self, root, published):
         train, val, test = check(root)
-        assert str(train) == "train: 3 pictures, names and labels as published, all readable"
+        assert str(train) == "train: 3 images, names and labels as published, all readable"
         assert (val.num_samples, val.problems) == (2, [])
         assert str(test) == "test: not here"
 
@@ -196,7 +196,7 @@ class TestCheck:
         assert not train.problems
         assert "valannot are not the published ones, pixel for pixel" in val.problems[0]
 
-    def test_missing_pictures_and_damaged_files_are_named(self, root, published):
+    def test_missing_images_and_damaged_files_are_named(self, root, published):
         for folder in ("train", "trainannot"):
             (root / folder / "0006R0_f00930.png").unlink()
         (root / "val" / "0016E5_07959.png").write_bytes(b"")
@@ -209,7 +209,7 @@ class TestCheck:
         assert ids_sha256(["b", "a"]) == ids_sha256(["a", "b"]) == expected
 
     def test_the_facts_are_those_of_the_published_edition(self):
-        """Every split holds as many label pixels as its pictures of 360x480 have."""
+        """Every split holds as many label pixels as its images of 360x480 have."""
         for facts in SPLITS.values():
             assert sum(facts.pixels_per_value) == facts.num_samples * 360 * 480
 
@@ -296,13 +296,13 @@ def run_script(*arguments):
 
 
 class TestRealPictures:
-    pytestmark = real_pictures
+    pytestmark = real_images
 
     def test_script_prepares_and_says_what_to_type_next(self, tmp_path):
         done = run_script("--from", REAL, "--dest", tmp_path / "camvid")
         assert done.returncode == 0, done.stderr
-        assert "train: 367 pictures, names and labels as published" in done.stdout
-        assert "val: 101 pictures, names and labels as published" in done.stdout
+        assert "train: 367 images, names and labels as published" in done.stdout
+        assert "val: 101 images, names and labels as published" in done.stdout
         assert f"--data-root {tmp_path / 'camvid'}" in done.stdout
 
     def test_samples(self):

@@ -113,7 +113,7 @@ class TestRead:
     def test_a_data_root_one_level_too_deep(self, root):
         assert len(Cityscapes(root / "leftImg8bit", "val")) == 2
 
-    def test_a_half_converted_folder_reads_each_picture_from_what_it_has(self, root):
+    def test_a_half_converted_folder_reads_each_image_from_what_it_has(self, root):
         fake_trees.cityscapes(root, converted=True)
         label_file(root, NAMES["train"][1], "labelTrainIds").unlink()
         first, second = Cityscapes(root, "train")
@@ -144,10 +144,10 @@ class TestBadInput:
         ):
             Cityscapes(root, "train")
 
-    def test_a_missing_picture(self, root):
+    def test_a_missing_image(self, root):
         (root / "leftImg8bit/val/frankfurt" / f"{NAMES['val'][1]}_leftImg8bit.png").unlink()
         with pytest.raises(
-            InputError, match=r"no picture .*val/frankfurt/frankfurt_000000_000576_leftImg8bit\.png for its"
+            InputError, match=r"no image .*val/frankfurt/frankfurt_000000_000576_leftImg8bit\.png for its"
         ):
             Cityscapes(root, "val")
 
@@ -188,7 +188,7 @@ class TestBadInput:
             check(root)
 
     def test_another_folder_lacks_both_parts(self, tmp_path):
-        (tmp_path / "pictures").mkdir()
+        (tmp_path / "images").mkdir()
         with pytest.raises(
             InputError,
             match=r"no folder leftImg8bit/ and no gtFine/\. Fetch leftImg8bit_trainvaltest\.zip and "
@@ -221,23 +221,23 @@ class TestBadInput:
 class TestCheck:
     def test_intact(self, root, published):
         train, val, test = check(root)
-        assert str(train) == "train: 2 pictures, names as published, all readable"
-        assert str(val) == "val: 2 pictures, names as published, all readable"
+        assert str(train) == "train: 2 images, names as published, all readable"
+        assert str(val) == "val: 2 images, names as published, all readable"
         assert str(test).startswith(
-            "test: 1 pictures, names as published, all readable\n  Its labels are secret"
+            "test: 1 images, names as published, all readable\n  Its labels are secret"
         )
 
     def test_a_split_that_is_not_there_is_no_problem(self, root, published):
         shutil.rmtree(root / "leftImg8bit" / "test")
         assert str(check(root)[2]) == "test: not here"
 
-    def test_a_city_with_too_few_pictures_is_named(self, root, published):
+    def test_a_city_with_too_few_images_is_named(self, root, published):
         name = NAMES["train"][1]
         (root / "leftImg8bit/train/aachen" / f"{name}_leftImg8bit.png").unlink()
         label_file(root, name).unlink()
         problems = check(root)[0].problems
         assert "has not the 2 published names; it has 1" in problems[0]
-        assert "Pictures of cities: aachen 1 of 2." in problems[1]
+        assert "Images of cities: aachen 1 of 2." in problems[1]
         assert f"`fcnbook data prepare cityscapes --data-root {root}`" in problems[1]
 
     def test_damaged_files_are_named(self, root, published):
@@ -329,7 +329,7 @@ class TestPrepare:
     def test_the_script_refuses_a_tree_that_is_not_the_published_one(self, root):
         done = run_script("--dest", root)
         assert done.returncode == 1
-        assert "train: 2 pictures, not as published" in done.stdout
+        assert "train: 2 images, not as published" in done.stdout
         assert "aachen 2 of 174, bochum 0 of 96" in done.stdout
 
 

@@ -42,7 +42,7 @@ EDITION = Edition(
 
 @pytest.fixture
 def pairs(tmp_path):
-    """Three pictures of 24x32 whose labels hold 0, 1 and 2 in stripes of 11, 11 and 10 columns."""
+    """Three images of 24x32 whose labels hold 0, 1 and 2 in stripes of 11, 11 and 10 columns."""
     for n, name in enumerate("abc"):
         picture(tmp_path / "images" / f"{name}.jpg", seed=n)
         gray(tmp_path / "labels" / f"{name}.png", stripes([0, 1, 2]))
@@ -71,7 +71,7 @@ class TestFacts:
         assert splits["val"].num_samples == 2000
 
     def test_fingerprints_are_those_of_the_generated_names(self):
-        """ADE20K counts its pictures without gaps, so the published fingerprint can be computed from the count."""
+        """ADE20K counts its images without gaps, so the published fingerprint can be computed from the count."""
         names = [f"ADE_val_{n:08d}" for n in range(1, 2001)]
         assert ids_sha256(reversed(names)) == published_splits("ade20k")["val"].ids_sha256
 
@@ -124,9 +124,9 @@ class TestFind:
             match=r"images/a\.jpg has no labels .*labels/a\.png \(2 of 3 are missing\)\. .*fcnbook data prepare toy",
         ):
             pair_by_name(images, without, "abc", EDITION, tmp_path, expected)
-        with pytest.raises(InputError, match=r"no picture .*images/b\.jpg for its labels\."):
+        with pytest.raises(InputError, match=r"no image .*images/b\.jpg for its labels\."):
             pair_by_name({"a": images["a"]}, labels, "ab", EDITION, tmp_path, expected)
-        with pytest.raises(InputError, match=r"no picture .*images/z\.jpg though it is in the list"):
+        with pytest.raises(InputError, match=r"no image .*images/z\.jpg though it is in the list"):
             pair_by_name(images, labels, "az", EDITION, tmp_path, expected)
 
 
@@ -177,22 +177,22 @@ class TestCheck:
 
     def test_intact(self, pairs):
         report = self.check(pairs, self.published(), notes=["Made by hand."])
-        assert str(report) == "val: 3 pictures, names as published, all readable\n  Made by hand."
+        assert str(report) == "val: 3 images, names as published, all readable\n  Made by hand."
         assert "number as published" in str(self.check(pairs, PublishedSplit(3)))
 
     def test_label_pixels_are_counted_over_all_files(self, pairs):
         """24 rows; 11 columns of class 0, 10 of class 1 and 11 of void in each of three files."""
         right = (3 * 24 * 11, 3 * 24 * 10, 3 * 24 * 11)
         report = self.check(pairs, self.published(right))
-        assert str(report) == "val: 3 pictures, names and labels as published, all readable"
+        assert str(report) == "val: 3 images, names and labels as published, all readable"
         labels = stripes([0, 1, 2])
         labels[0, 0] = 1
         gray(pairs[2].labels, labels)
         assert "not the published ones, pixel for pixel" in str(self.check(pairs, self.published(right)))
 
-    def test_a_missing_picture_is_found_with_and_without_a_fingerprint(self, pairs):
+    def test_a_missing_image_is_found_with_and_without_a_fingerprint(self, pairs):
         assert "root has not the 3 published names; it has 2" in str(self.check(pairs[:2], self.published()))
-        assert "root has 2 pictures of split val; published are 3" in str(
+        assert "root has 2 images of split val; published are 3" in str(
             self.check(pairs[:2], PublishedSplit(3))
         )
 
@@ -211,7 +211,7 @@ class TestCheck:
         pairs[0].image.unlink()
         problems = self.check(pairs, self.published()).problems
         assert [sentence.partition("/images/a")[1] for sentence in problems] == ["/images/a", ""]
-        assert "labels/c.png (0 bytes) is not a picture" in problems[1]
+        assert "labels/c.png (0 bytes) is not an image" in problems[1]
 
     def test_no_more_than_ten_problems_and_the_number_of_the_others(self, pairs):
         pairs[0].labels.write_bytes(b"")

@@ -1,4 +1,4 @@
-"""Every distinct recipe on a fake tree of its own data set: one step of training, one picture scored.
+"""Every distinct recipe on a fake tree of its own data set: one step of training, one image scored.
 
 At an eighth of the size and otherwise as published. Slow: `pytest -m slow tests/datasets/test_every_recipe.py`.
 """
@@ -33,7 +33,7 @@ def eighth(size):
 
 
 def reduced(recipe):
-    """Two pictures a step (a whole one where the paper takes one), one step, everything an eighth as large."""
+    """Two images a step (a whole one where the paper takes one), one step, everything an eighth as large."""
     sizes = {
         "augment": ("base_size", "crop_size", "resize_first"),
         "evaluation": ("size", "window", "window_stride", "pad_to", "score_size"),
@@ -44,12 +44,12 @@ def reduced(recipe):
         )
         for part, names in sizes.items()
     }
-    pictures = min(recipe.batch_size, 2)
+    images = min(recipe.batch_size, 2)
     return dataclasses.replace(
         recipe,
         **parts,
-        batch_size=pictures,
-        accumulation=min(recipe.accumulation, pictures),
+        batch_size=images,
+        accumulation=min(recipe.accumulation, images),
         schedule=dataclasses.replace(
             recipe.schedule, num_steps=1, warmup_steps=0, epochs=None, validation_interval=None
         ),
@@ -71,7 +71,7 @@ DISTINCT = distinct_recipes()
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
-    """Prepared fake trees by data set; their few pictures pass for the published ones."""
+    """Prepared fake trees by data set; their few images pass for the published ones."""
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         aug = ["2008_000002", "2008_000003"]

@@ -20,7 +20,7 @@ REAL = Path(os.environ.get("FCNBOOK_DATA", SHARED)) / "camvid"
 
 
 def make(root, labels, names=NAMES):
-    """A picture and a mask of each name; `labels` is one array for all."""
+    """An image and a mask of each name; `labels` is one array for all."""
     for name in names:
         picture(root / "images" / f"{name}.jpg")
         gray(root / "masks" / f"{name}.png", labels)
@@ -97,7 +97,7 @@ class TestHealthy:
             gray(tmp_path / "masks" / split / "a.png", stripes([0, 1]))
         assert examine_labels(tmp_path, 2).num_masks == 2
 
-    def test_a_picture_without_labels_is_void(self, tmp_path):
+    def test_an_image_without_labels_is_void(self, tmp_path):
         picture(tmp_path / "a.jpg")
         report = examine_labels([Pair(tmp_path / "a.jpg", None)], 2)
         assert report.pixels_per_value[255] == H * W
@@ -197,7 +197,7 @@ class TestProblems:
         rgb = np.dstack([stripes([128, 0]), stripes([0, 64]), stripes([0, 0])])
         Image.fromarray(rgb).save(tmp_path / "masks" / "b.png")
         problem = only_problem(tmp_path, 2)
-        assert problem.startswith("Masks stored as colour pictures (1 of 4): ")
+        assert problem.startswith("Masks stored as colour images (1 of 4): ")
         assert "b.png" in problem
         assert "Map each colour to its class id" in problem
 
@@ -222,12 +222,12 @@ class TestProblems:
         make(tmp_path, stripes([0, 1]))
         gray(tmp_path / "masks" / "d.png", stripes([0, 1], 12, 16))
         problem = only_problem(tmp_path, 2)
-        assert problem.startswith("1 of 4 masks is of another size (height x width) than the picture: ")
-        assert "d.png is 12x16 and its picture 24x32" in problem
+        assert problem.startswith("1 of 4 masks is of another size (height x width) than the image: ")
+        assert "d.png is 12x16 and its image 24x32" in problem
 
     @pytest.mark.parametrize(("orientation", "upright"), [(1, (H, W)), (3, (H, W)), (6, (W, H)), (8, (W, H))])
-    def test_a_picture_turned_by_its_exif_entry(self, tmp_path, orientation, upright):
-        """The mask must fit the picture as it is shown, which is how the data set reads it."""
+    def test_an_image_turned_by_its_exif_entry(self, tmp_path, orientation, upright):
+        """The mask must fit the image as it is shown, which is how the data set reads it."""
         make(tmp_path, stripes([0, 1]))
         with Image.open(tmp_path / "images" / "a.jpg") as image:
             exif = image.getexif()
@@ -241,12 +241,12 @@ class TestProblems:
         for name in ("x", "y", "z", "zz"):
             picture(tmp_path / "images" / f"{name}.jpg")
         gray(tmp_path / "masks" / "w.png", stripes([0, 1]))
-        without_mask, without_picture = examine_labels(tmp_path, 2).problems
+        without_mask, without_image = examine_labels(tmp_path, 2).problems
         assert without_mask.startswith("4 of 8 files have no mask of the same name in ")
         assert "x.jpg" in without_mask
         assert "zz.jpg" not in without_mask
         assert "and 1 more. Add the missing files" in without_mask
-        assert without_picture.startswith("1 of 5 files have no picture of the same name in ")
+        assert without_image.startswith("1 of 5 files have no image of the same name in ")
 
     def test_damaged_and_16_bit_masks(self, tmp_path):
         make(tmp_path, stripes([0, 1]))
@@ -264,11 +264,11 @@ class TestProblems:
             (tmp_path / "masks" / f"{name}.png").write_bytes(b"")
         assert examine_labels(tmp_path, 2).problems[-1] == "2 more masks cannot be read."
 
-    def test_damaged_pictures(self, tmp_path):
+    def test_damaged_images(self, tmp_path):
         make(tmp_path, stripes([0, 1]))
         (tmp_path / "images" / "a.jpg").write_bytes(b"text")
         problem = only_problem(tmp_path, 2)
-        assert problem.startswith("1 of 4 pictures is damaged or missing: ")
+        assert problem.startswith("1 of 4 images is damaged or missing: ")
         assert "a.jpg" in problem
 
     def test_a_class_file_of_another_count(self, tmp_path):
@@ -278,7 +278,7 @@ class TestProblems:
     def test_nothing_to_examine(self, tmp_path):
         for folder in ("images", "masks"):
             (tmp_path / folder).mkdir()
-        with pytest.raises(InputError, match="There is no picture with a mask in"):
+        with pytest.raises(InputError, match="There is no image with a mask in"):
             examine_labels(tmp_path, 2)
 
     def test_problems_show_in_the_text(self, tmp_path):

@@ -63,7 +63,7 @@ def root(unpacked):
 
 @pytest.fixture
 def flat(tmp_path):
-    """As RGB-X projects keep it, with pictures numbered in their own way."""
+    """As RGB-X projects keep it, with images numbered in their own way."""
     root = tmp_path / "NYUDepthv2"
     for number in range(4):
         picture(root / "RGB" / f"{number}.jpg", seed=number)
@@ -83,7 +83,7 @@ class TestPackageOfTheAuthors:
         classes = DATASETS["nyud"].labels.classes
         assert [classes[label] for label in (0, 19, 39)] == ["wall", "floor mat", "otherprop"]
 
-    def test_img_5001_is_a_test_picture(self, root):
+    def test_img_5001_is_a_test_image(self, root):
         assert [pair.image.name for pair in NYUD(root, "test").pairs] == ["img_5001.png", "img_5002.png"]
 
     def test_trainval_is_train_and_val_where_no_list_says_it(self, root):
@@ -167,7 +167,7 @@ class TestPrepare:
         archive.unlink()
         assert tree(new) == tree(unpacked)
 
-    def test_hha_from_an_archive_joins_pictures_that_are_there(self, root, tmp_path):
+    def test_hha_from_an_archive_joins_images_that_are_there(self, root, tmp_path):
         with tarfile.open(tmp_path / "eccv14-data.tgz", "w:gz") as file:
             file.add(root / "data", "data")
         expected = tree(root)
@@ -246,8 +246,8 @@ class TestOriginalFile:
         nyu_original(tmp_path / "original")
         return tmp_path / "original" / "nyu_depth_v2_labeled.mat"
 
-    def test_pictures_depth_and_labels_are_turned_and_cut(self, original, tmp_path):
-        """Raw 21 (wall) fills the left half of the picture, raw 11 (floor) the upper half of the right one."""
+    def test_images_depth_and_labels_are_turned_and_cut(self, original, tmp_path):
+        """Raw 21 (wall) fills the left half of the image, raw 11 (floor) the upper half of the right one."""
         import h5py
 
         root = tmp_path / "nyud"
@@ -266,7 +266,7 @@ class TestOriginalFile:
 
     def test_the_notes_say_what_differs_from_guptas_package(self, original, tmp_path):
         report = check_after_prepare(original, tmp_path / "nyud")
-        assert "No HHA pictures here" in report
+        assert "No HHA images here" in report
         assert "Gupta's differ near borders" in report
 
     def test_hha_cannot_be_made_from_it(self, original, tmp_path):
@@ -323,7 +323,7 @@ class TestFlatLayout:
         assert np.flatnonzero(report.pixels_per_class).tolist() == [0, 19, 39]
 
     def test_its_train_list_is_trainval(self, flat):
-        with pytest.raises(InputError, match=r"lists all 795 pictures .* Take the split trainval"):
+        with pytest.raises(InputError, match=r"lists all 795 images .* Take the split trainval"):
             NYUD(flat, "train")
 
     def test_check_says_that_hha_is_lossy_and_names_are_not_compared(self, flat, monkeypatch):
@@ -387,16 +387,16 @@ class TestBadInput:
         with pytest.raises(InputError, match="neither data/images/ and labels/ nor RGB/ and Label/"):
             NYUD(tmp_path, "train")
 
-    def test_pictures_without_any_labels(self, unpacked, monkeypatch):
+    def test_images_without_any_labels(self, unpacked, monkeypatch):
         shutil.rmtree(unpacked / "segmentation")
         with tarfile.open(unpacked / "eccv14-data.tgz", "w:gz") as file:
             file.add(unpacked / "data", "data")
         with pytest.raises(
-            InputError, match=r"has pictures but no labels.*nyud\.tar\.gz and data\.tgz hold them"
+            InputError, match=r"has images but no labels.*nyud\.tar\.gz and data\.tgz hold them"
         ):
             prepare(None, unpacked)
 
-    def test_an_altered_picture_is_named_with_what_to_do(self, root):
+    def test_an_altered_image_is_named_with_what_to_do(self, root):
         (root / "data" / "images" / "img_5003.png").write_bytes(b"")
         with pytest.raises(
             InputError, match=r"no intact NYUDv2\. Move it away, then run again\.\n.*img_5003"
@@ -454,7 +454,7 @@ class TestCheck:
     def test_intact(self, root):
         reports = check(root)
         assert [str(report) for report in reports] == [
-            f"{split}: {len(NAMES[split])} pictures, names as published, all readable" for split in NAMES
+            f"{split}: {len(NAMES[split])} images, names as published, all readable" for split in NAMES
         ]
 
     def test_damaged_hha_and_depth_are_found(self, root):
@@ -465,7 +465,7 @@ class TestCheck:
         assert val.problems == []
         assert "hha/img_5001.png" in test.problems[0]
 
-    def test_a_missing_picture_is_a_problem(self, root):
+    def test_a_missing_image_is_a_problem(self, root):
         (root / "data" / "images" / "img_5001.png").unlink()
         assert "img_5001.png" in check(root)[3].problems[0]
 
@@ -474,7 +474,7 @@ class TestCheck:
             shutil.rmtree(root / "data" / folder)
         train = check(root)[0]
         assert train.problems == []
-        assert [note.split(" pictures here")[0] for note in train.notes] == ["No HHA", "No depth"]
+        assert [note.split(" images here")[0] for note in train.notes] == ["No HHA", "No depth"]
 
     def test_the_packaged_lists_are_the_published_splits(self):
         for split, published in published_splits("nyudv2_40").items():

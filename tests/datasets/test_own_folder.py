@@ -22,7 +22,7 @@ def names(root, split):
 
 class TestLayouts:
     @pytest.mark.parametrize("masks", ["masks", "labels", "annotations"])
-    def test_masks_are_found_by_the_names_of_pictures(self, tmp_path, masks):
+    def test_masks_are_found_by_the_names_of_images(self, tmp_path, masks):
         make(tmp_path, masks=masks)
         for split in ("train", "val"):
             for image, labels, _ in find_pairs(tmp_path, split):
@@ -50,7 +50,7 @@ class TestLayouts:
         assert names(tmp_path, "val") == NAMES[3:]
 
     def test_sub_folders_are_part_of_the_name(self, tmp_path):
-        """The same file name in two folders is two pictures."""
+        """The same file name in two folders is two images."""
         for place in ("monday", "tuesday"):
             make(tmp_path, f"images/{place}", f"masks/{place}", ["a"])
         lines(tmp_path / "train.txt", ["monday/a"])
@@ -77,7 +77,7 @@ class TestLayouts:
 
 
 class TestSplitByHash:
-    def test_every_picture_is_in_one_split_and_a_fifth_is_for_validation(self, tmp_path):
+    def test_every_image_is_in_one_split_and_a_fifth_is_for_validation(self, tmp_path):
         ids = [f"photo_{number:03d}" for number in range(200)]
         (tmp_path / "images").mkdir()
         (tmp_path / "masks").mkdir()
@@ -87,19 +87,19 @@ class TestSplitByHash:
         train, val = names(tmp_path, "train"), names(tmp_path, "val")
         assert sorted(train + val) == ids
         assert 20 <= len(val) <= 60  # 40 expected, standard deviation 6
-        for name in ids[:100]:  # fewer pictures: none of the others changes sides
+        for name in ids[:100]:  # fewer images: none of the others changes sides
             (tmp_path / "images" / f"{name}.jpg").unlink()
             (tmp_path / "masks" / f"{name}.png").unlink()
         assert names(tmp_path, "val") == [name for name in val if name not in ids[:100]]
 
-    def test_two_pictures_are_one_for_each(self, tmp_path):
+    def test_two_images_are_one_for_each(self, tmp_path):
         make(tmp_path, names=["a", "b"])
         assert sorted(names(tmp_path, "train") + names(tmp_path, "val")) == ["a", "b"]
         assert len(names(tmp_path, "val")) == 1
 
-    def test_one_picture_is_too_few(self, tmp_path):
+    def test_one_image_is_too_few(self, tmp_path):
         make(tmp_path, names=["a"])
-        with pytest.raises(InputError, match="holds 1 pictures; training and validation need one each"):
+        with pytest.raises(InputError, match="holds 1 images; training and validation need one each"):
             find_pairs(tmp_path, "train")
 
 
@@ -138,7 +138,7 @@ class TestBadInput:
         with pytest.raises(InputError, match="splits train and val, not test"):
             OwnFolder(make(tmp_path), "test", 3)
 
-    def test_a_picture_without_a_mask(self, tmp_path):
+    def test_an_image_without_a_mask(self, tmp_path):
         make(tmp_path)
         for name in ("cat", "dog"):
             (tmp_path / "masks" / f"{name}.png").unlink()
@@ -146,11 +146,11 @@ class TestBadInput:
         with pytest.raises(InputError, match=r"cat\.jpg has no mask in .*masks \(2 are without one\)"):
             OwnFolder(tmp_path, "train", 3)
 
-    def test_a_mask_without_a_picture(self, tmp_path):
+    def test_a_mask_without_an_image(self, tmp_path):
         make(tmp_path)
         (tmp_path / "images" / "cat.jpg").unlink()
         lines(tmp_path / "train.txt", NAMES)
-        with pytest.raises(InputError, match=r"cat\.png has no picture in .*images\. "):
+        with pytest.raises(InputError, match=r"cat\.png has no image in .*images\. "):
             OwnFolder(tmp_path, "train", 3)
 
     def test_one_name_twice(self, tmp_path):
@@ -160,7 +160,7 @@ class TestBadInput:
 
     def test_a_list_with_an_unknown_name(self, tmp_path):
         lines(make(tmp_path) / "train.txt", ["apple", "zebra"])
-        with pytest.raises(InputError, match=r"train\.txt names zebra, but .*images holds no such picture"):
+        with pytest.raises(InputError, match=r"train\.txt names zebra, but .*images holds no such image"):
             OwnFolder(tmp_path, "train", 3)
 
     def test_a_list_for_one_split_only(self, tmp_path):
@@ -218,7 +218,7 @@ class TestCheck:
         assert train.num_samples + val.num_samples == 5
         assert train.problems == val.problems == []
 
-    def test_a_picture_cut_short_is_found_though_its_header_is_whole(self, tmp_path):
+    def test_an_image_cut_short_is_found_though_its_header_is_whole(self, tmp_path):
         make(tmp_path)
         file = find_pairs(tmp_path, "val")[0].image
         file.write_bytes(file.read_bytes()[:-40])

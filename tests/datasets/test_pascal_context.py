@@ -130,7 +130,7 @@ class TestStorage:
 
     @pytest.fixture
     def every_class(self, ready):
-        """The first training picture holds all 60 values; VOC's own masks hold its 20 classes in the same places."""
+        """The first training image holds all 60 values; VOC's own masks hold its 20 classes in the same places."""
         values = np.arange(60, dtype=np.uint8).reshape(6, 10).repeat(4, 0).repeat(3, 1)
         to_voc = {label: n for n, label in enumerate(FCN_ORDER[:21])}
         drawn = np.vectorize(lambda label: to_voc.get(label, 0))(values)
@@ -178,7 +178,7 @@ class TestStorage:
         self.draw(every_class)
         report = str(check(every_class)[0])
         assert (
-            "Class order: the FCN paper's, translated on reading (compared with VOC's masks of 2 pictures"
+            "Class order: the FCN paper's, translated on reading (compared with VOC's masks of 2 images"
             in report
         )
 
@@ -203,7 +203,7 @@ class TestJson:
         np.testing.assert_array_equal(decode_runs(rle_encode(mask)["counts"], (300, 500)), mask)
 
     def test_run_lengths_worked_by_hand(self):
-        """Down the columns of a 2x3 picture: 1 zero, 2 ones, 2 zeros, 1 one; the last as 1 - 2 = -1, the group 31."""
+        """Down the columns of a 2x3 image: 1 zero, 2 ones, 2 zeros, 1 one; the last as 1 - 2 = -1, the group 31."""
         expected = np.array([[0, 1, 0], [1, 0, 1]], bool)
         np.testing.assert_array_equal(decode_runs("122" + chr(48 + 31), (2, 3)), expected)
 
@@ -222,7 +222,7 @@ class TestJson:
         labels = open_json(devkit / "VOC2010/trainval_merged.json").read("2008_000002")
         assert first_row(labels) == [53]
 
-    def test_parts_of_objects_and_unlabelled_pictures_are_passed_over(self, devkit):
+    def test_parts_of_objects_and_unlabelled_images_are_passed_over(self, devkit):
         def add_parts(data):
             for annotation in data["annos_segmentation"]:
                 annotation["parts"] = [{"part_id": 3, "segmentation": annotation["segmentation"]}]
@@ -237,8 +237,8 @@ class TestJson:
     @pytest.mark.parametrize(
         ("key", "value", "sentence"),
         [
-            ("category_id", 3, r"picture 2008_000008: category 3 is none of the 59 classes"),
-            ("segmentation", {"size": [3, 2], "counts": "06"}, r"a mask is 3x2 .*, the picture 24x32"),
+            ("category_id", 3, r"image 2008_000008: category 3 is none of the 59 classes"),
+            ("segmentation", {"size": [3, 2], "counts": "06"}, r"a mask is 3x2 .*, the image 24x32"),
             ("segmentation", {"size": [24, 32], "counts": "06"}, "the run lengths of a mask do not fill it"),
             ("segmentation", [[0, 0, 1, 1]], r"is no trainval_merged\.json, or damaged"),
         ],
@@ -269,7 +269,7 @@ class TestMat:
         [
             (
                 {"LabelMap": np.full((2, 2), 460, np.uint16)},
-                r"2008_000002\.mat: LabelMap is no picture of ids",
+                r"2008_000002\.mat: LabelMap is no image of ids",
             ),
             ({"Labels": np.eye(2)}, r"has no variable LabelMap \(it holds Labels\)"),
         ],
@@ -303,7 +303,7 @@ class TestBadInput:
 
     def test_another_year_of_voc(self, ready):
         (ready / "VOC2010").rename(ready / "VOC2012")
-        with pytest.raises(InputError, match=r"no folder VOC2010/ .*VOC2012 has other pictures.*on VOC 2010"):
+        with pytest.raises(InputError, match=r"no folder VOC2010/ .*VOC2012 has other images.*on VOC 2010"):
             PascalContext(ready, "train")
 
     def test_a_split_without_labels(self, ready):
@@ -326,20 +326,20 @@ class TestBadInput:
 class TestPrepare:
     def test_the_report_says_which_form_made_the_masks_and_which_convention_holds(self, ready):
         train, val = check(ready)
-        assert str(train).splitlines()[0] == "train: 2 pictures, number as published, all readable"
+        assert str(train).splitlines()[0] == "train: 2 images, number as published, all readable"
         assert "60 classes, background is class 0; masks in " in train.notes[0]
         assert train.notes[0].endswith("made from the json form.")
-        assert str(val).splitlines()[0] == "val: 2 pictures, names as published, all readable"
+        assert str(val).splitlines()[0] == "val: 2 images, names as published, all readable"
         assert "start from no weights trained on VOC" in val.notes[-1]
         assert "59 classes, background is void" in check(ready, num_classes=59)[0].notes[0]
         (ready / MASKS / "made_from.txt").unlink()
         assert "made elsewhere; the list is that of the json form." in check(ready)[0].notes[0]
 
     def test_the_mat_form_has_the_numbers_of_voc(self, devkit):
-        """The two forms differ in a few pictures, so each is compared with its own numbers."""
+        """The two forms differ in a few images, so each is compared with its own numbers."""
         reports = prepare(None, devkit, route="mat")
         assert reports[0].notes[0].endswith("made from the mat form.")
-        assert reports[1].problems == [f"{devkit / 'VOC2010'} has 2 pictures of split val; published are 3."]
+        assert reports[1].problems == [f"{devkit / 'VOC2010'} has 2 images of split val; published are 3."]
 
     def test_both_forms_of_the_fake_tree_give_the_same_masks(self, devkit, tmp_path):
         shutil.copytree(devkit, tmp_path / "other")
@@ -417,7 +417,7 @@ def prepare(root): pascal_context.prepare({str(downloads)!r}, root, route={form!
         command = [sys.executable, REPOSITORY / "data_scripts" / "pascal_context.py", "--dest", devkit]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 1
-        assert "has 2 pictures of split train; published are 4996." in done.stdout
+        assert "has 2 images of split train; published are 4996." in done.stdout
         assert "Traceback" not in done.stderr
 
 

@@ -82,7 +82,7 @@ def test_there_is_no_validation_split(root):
         SiftFlow(root, "val")
 
 
-def test_lists_are_made_from_the_test_list_with_backslashes_and_without_unlabelled_pictures(unpacked):
+def test_lists_are_made_from_the_test_list_with_backslashes_and_without_unlabelled_images(unpacked):
     for split in NAMES:
         (unpacked / f"{split}.txt").unlink()
     (unpacked / "TestSet1.txt").write_bytes(
@@ -99,9 +99,7 @@ def test_lists_are_made_from_the_test_list_with_backslashes_and_without_unlabell
 def test_no_list_at_all_is_said(unpacked):
     for name in ("trainval.txt", "test.txt", "TestSet1.txt"):
         (unpacked / name).unlink()
-    with pytest.raises(
-        InputError, match=r"nobody knows which pictures are for testing\. .*zip holds TestSet1"
-    ):
+    with pytest.raises(InputError, match=r"nobody knows which images are for testing\. .*zip holds TestSet1"):
         prepare(None, unpacked)
 
 
@@ -198,9 +196,9 @@ class TestBadInput:
         with pytest.raises(InputError, match=r"no file .*SemanticLabels.*coast_art294\.mat"):
             prepare(None, unpacked)
 
-    def test_a_picture_without_a_file(self, root):
+    def test_an_image_without_a_file(self, root):
         (root / "Images" / SCENES / "coast_art294.jpg").unlink()
-        with pytest.raises(InputError, match=r"no picture .*coast_art294\.jpg for its labels"):
+        with pytest.raises(InputError, match=r"no image .*coast_art294\.jpg for its labels"):
             find_pairs(root, "trainval")
 
     @pytest.mark.parametrize(
@@ -255,7 +253,7 @@ class TestCheck:
             "Classes without a pixel in this split: cow, desert, moon. They are left out of the mean, as published.",
         )
 
-    def test_a_missing_picture_is_a_problem(self, root):
+    def test_a_missing_image_is_a_problem(self, root):
         lines(root / "test.txt", NAMES["test"][:1])
         assert "has not the 2 published names; it has 1" in str(check(root)[1])
 

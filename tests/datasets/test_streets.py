@@ -166,7 +166,7 @@ def test_things_shrink_tenfold_with_distance(thing, nearest):
 
 
 def test_the_road_narrows_towards_the_horizon(scenes):
-    """Widths of the ground between the kerbs, median of the scenes, at three heights of the picture."""
+    """Widths of the ground between the kerbs, median of the scenes, at three heights of the image."""
     ground = np.isin(scenes[1], (streets.ROAD, streets.PLAZA))
     far, middle, near = (np.median(ground[:, row].sum(1)) for row in (54, 66, 94))
     assert 0 < 2 * far < middle < near
@@ -198,7 +198,7 @@ def test_only_a_house_at_the_edge_tells_plaza_from_road(index):
 
 
 @pytest.mark.parametrize("size", [(160, 40), (64, 400)])
-def test_the_house_that_names_the_ground_is_in_narrow_and_wide_pictures(size):
+def test_the_house_that_names_the_ground_is_in_narrow_and_wide_images(size):
     for index in range(10):
         differs = draw_named(streets.ROAD, index, size)[0] != draw_named(streets.PLAZA, index, size)[0]
         assert differs.any(2).sum() > 0.01 * size[0] * size[1]
@@ -265,7 +265,7 @@ def test_walls_stand_along_the_corridor_and_at_its_end():
 def test_every_pixel_lies_on_the_surface_that_was_painted_there(size):
     """Back-projected, the ground is flat and walls are 8 m or so off the middle; things are where they were put.
 
-    The painters of things are watched: what they change in the picture gets their distance.
+    The painters of things are watched: what they change in the image gets their distance.
     """
     for index in range(12):
         scene = blank_scene(index, size)

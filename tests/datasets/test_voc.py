@@ -114,7 +114,7 @@ class TestRead:
         assert len(VOC(tmp_path / "mine", "trainaug")) == 4
 
     def test_lists_with_paths_of_both_slashes_and_foreign_line_ends(self, ready):
-        """DeepLab's lists give the picture and its mask."""
+        """DeepLab's lists give the image and its mask."""
         text = "\r\n".join(rf"/JPEGImages\{n}.jpg /SegmentationClassAug/{n}.png" for n in NAMES["trainaug"])
         (ready / SETS / "trainaug.txt").write_text(text + "\r\n\r\n", newline="")
         assert names_of(VOC(ready, "trainaug")) == NAMES["trainaug"]
@@ -123,7 +123,7 @@ class TestRead:
         (ready / SETS / "trainaug.txt").unlink()
         assert names_of(VOC(ready, "trainaug")) == NAMES["trainaug"]
 
-    def test_masks_without_any_list_are_enough_when_they_are_those_of_the_published_pictures(self, ready):
+    def test_masks_without_any_list_are_enough_when_they_are_those_of_the_published_images(self, ready):
         for name in ("trainaug", "aug", "sbd_train", "sbd_val"):
             (ready / SETS / f"{name}.txt").unlink()
         shutil.rmtree(ready / "VOCaug")
@@ -131,7 +131,7 @@ class TestRead:
         assert prepare(None, ready)[1].problems == []
         (ready / "VOC2012/SegmentationClassAug/2008_000003.png").unlink()
         with pytest.raises(
-            InputError, match=r"not those of the 4 published pictures: the conversion was inter"
+            InputError, match=r"not those of the 4 published images: the conversion was inter"
         ):
             VOC(ready, "trainaug")
 
@@ -166,8 +166,8 @@ class TestConvert:
                 lambda path: mat(path, GTcls=np.zeros((1, 2), [("Segmentation", object)])),
                 r"holds no GTcls\.Segmentation",
             ),
-            (lambda path: sbd_mat(path, np.full((2, 3), 300, np.uint16)), "is no picture of class ids"),
-            (lambda path: sbd_mat(path, np.full((2, 3), -1, np.int16)), "is no picture of class ids"),
+            (lambda path: sbd_mat(path, np.full((2, 3), 300, np.uint16)), "is no image of class ids"),
+            (lambda path: sbd_mat(path, np.full((2, 3), -1, np.int16)), "is no image of class ids"),
             (lambda path: path.write_bytes(b"MATLAB 5.0 MAT-file" * 3), r"a\.mat is damaged"),
             (lambda path: None, r"There is no file .*a\.mat"),
         ],
@@ -228,19 +228,19 @@ class TestBadInput:
         with pytest.raises(InputError, match="VOC2011 has other splits"):
             prepare(None, ready / "VOC2011")
 
-    def test_a_list_that_leaks_the_validation_pictures(self, ready):
+    def test_a_list_that_leaks_the_validation_images(self, ready):
         """All of SBD without removing VOC's val."""
         lines(ready / SETS / "trainaug.txt", [*NAMES["trainaug"], "2008_000009"])
-        with pytest.raises(InputError, match=r"1 pictures that are also in val, such as 2008_000009"):
+        with pytest.raises(InputError, match=r"1 images that are also in val, such as 2008_000009"):
             VOC(ready, "trainaug")
 
-    def test_a_list_of_sbd_that_leaks_the_pictures_of_the_papers_validation(self, ready):
+    def test_a_list_of_sbd_that_leaks_the_images_of_the_papers_validation(self, ready):
         lines(ready / SETS / "sbd_train.txt", [*NAMES["sbd_train"], "2007_000033"])
         with pytest.raises(InputError, match="also in seg11valid, such as 2007_000033"):
             VOC(ready, "sbd_train")
 
     def test_masks_of_deeplab_serve_trainaug_but_not_the_paper(self, ready):
-        """That archive has a mask for VOC's own pictures, with borders that SBD does not leave out."""
+        """That archive has a mask for VOC's own images, with borders that SBD does not leave out."""
         paletted(ready / "VOC2012/SegmentationClassAug/2007_000039.png", stripes([0, 255]))
         assert len(VOC(ready, "trainaug")) == 4
         with pytest.raises(
@@ -248,9 +248,9 @@ class TestBadInput:
         ):
             VOC(ready, "sbd_train")
 
-    def test_a_picture_of_the_list_is_missing(self, ready):
+    def test_an_image_of_the_list_is_missing(self, ready):
         (ready / "VOC2012/JPEGImages/2008_000002.jpg").unlink()
-        with pytest.raises(InputError, match=r"no picture .*JPEGImages/2008_000002\.jpg"):
+        with pytest.raises(InputError, match=r"no image .*JPEGImages/2008_000002\.jpg"):
             VOC(ready, "trainaug")
 
     def test_a_mask_of_voc_is_missing_and_that_of_sbd_is_not_taken_instead(self, ready):
@@ -261,7 +261,7 @@ class TestBadInput:
     def test_colours_instead_of_indices(self, ready):
         path = ready / "VOC2012/SegmentationClass/2007_000032.png"
         Image.open(path).convert("RGB").save(path)
-        with pytest.raises(InputError, match=r"2007_000032\.png is a colour picture"):
+        with pytest.raises(InputError, match=r"2007_000032\.png is a colour image"):
             VOC(ready, "train")[0]
 
     def test_a_value_that_is_no_class(self, ready):
@@ -277,12 +277,12 @@ class TestBadInput:
 class TestCheck:
     def test_intact(self, ready):
         assert [str(report) for report in check(ready)] == [
-            "train: 2 pictures, names as published, all readable",
-            "trainaug: 4 pictures, names as published, all readable",
-            "val: 2 pictures, names as published, all readable",
-            "sbd_train: 3 pictures, number as published, all readable\n  It holds pictures of VOC's val: "
+            "train: 2 images, names as published, all readable",
+            "trainaug: 4 images, names as published, all readable",
+            "val: 2 images, names as published, all readable",
+            "sbd_train: 3 images, number as published, all readable\n  It holds images of VOC's val: "
             "score networks trained on it on seg11valid alone, not on val.",
-            "seg11valid: 1 pictures, names as published, all readable",
+            "seg11valid: 1 images, names as published, all readable",
         ]
 
     def test_voc_without_sbd_is_no_problem_and_the_next_step_is_said(self, devkit):
@@ -389,7 +389,7 @@ class TestPrepare:
 
     def test_lists_of_sbd_that_do_not_give_the_published_trainaug(self, devkit):
         lines(devkit / "VOCaug/dataset/val.txt", ["2007_000033"])
-        with pytest.raises(InputError, match=r"give 1 pictures for aug, not the 2 published ones"):
+        with pytest.raises(InputError, match=r"give 1 images for aug, not the 2 published ones"):
             prepare(None, devkit)
 
     def test_sbd_over_masks_of_deeplab_is_refused(self, devkit):
@@ -454,7 +454,7 @@ def prepare(root): assert not any(report.problems for report in voc.prepare({str
     def test_the_script_says_what_is_missing_of_the_published_set(self, devkit):
         done = run_script("--dest", devkit)
         assert done.returncode == 2
-        assert "give 2 pictures for aug, not the 9118 published ones" in done.stderr
+        assert "give 2 images for aug, not the 9118 published ones" in done.stderr
         assert "Traceback" not in done.stderr
 
 

@@ -54,7 +54,7 @@ def test_it_was_executed_from_top_to_bottom_without_error(path):
 
 
 @chapters
-def test_a_chapter_shows_pictures_and_checks_some_of_its_outputs(path):
+def test_a_chapter_shows_images_and_checks_some_of_its_outputs(path):
     cells = code_cells(path)
     assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs)
     assert sum(cell.source.startswith("# NBVAL_CHECK_OUTPUT") for cell in cells) >= 5

@@ -16,7 +16,7 @@ from fcnbook.labels import IGNORE_INDEX
 
 Size = tuple[int, int]
 SIZES = ((32, 64), (65, 33))
-"""Of the pictures: one even and wide, one odd and high; strided layers round the odd one up."""
+"""Of the images: one even and wide, one odd and high; strided layers round the odd one up."""
 LOGITS, GRADIENTS = 1e-9, 1e-7
 """Largest relative differences allowed; the second one of the loss, of gradients and of running statistics."""
 ZERO = 1e-12
@@ -66,7 +66,7 @@ def compare(
         theirs: of the other project. Its weights and statistics are replaced by random ones.
         num_classes: labels are drawn below it, and a fifth of them void.
         our_name: from an entry of their state dict to ours, where the names differ.
-        sizes: (height, width) of the pictures.
+        sizes: (height, width) of the images.
 
     Raises:
         AssertionError: names or shapes of the weights differ, or the functions do; the message says where. Or the
@@ -90,7 +90,7 @@ def compare(
         )
         images = torch.randn(2, 3, *size, dtype=torch.float64)
         labels = torch.randint(num_classes, (2, *size))
-        labels[0] -= labels[0] % 2  # some classes only in the one picture, or in the other, or in none
+        labels[0] -= labels[0] % 2  # some classes only in the one image, or in the other, or in none
         labels[1] //= 2
         labels[torch.rand(labels.shape) < 0.2] = IGNORE_INDEX
 
@@ -120,7 +120,7 @@ def compare(
             )
         )
     unused = [name for name, taps in used.items() if not (taps.any(0).all() and taps.any(1).all())]
-    assert not unused, f"Pictures of {sizes} are too small for the dilation of {unused}"
+    assert not unused, f"Images of {sizes} are too small for the dilation of {unused}"
     return Differences(*map(max, zip(*found, strict=True)), entries=len(state))
 
 

@@ -1,4 +1,4 @@
-"""Our side of a comparison: a network of a `ModelSpec` with the loss of a recipe, and pictures for it."""
+"""Our side of a comparison: a network of a `ModelSpec` with the loss of a recipe, and images for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def our_side(spec: ModelSpec, num_classes: int, loss: LossSpec | None = None) ->
 
 
 def sizes_of(spec: ModelSpec) -> tuple[Size, ...]:
-    """Sizes of pictures so long that the most dilated convolution reaches beyond its centre, each way once."""
+    """Sizes of images so long that the most dilated convolution reaches beyond its centre, each way once."""
     assert isinstance(spec.backbone, ResNetSpec)
     stride = spec.backbone.output_stride
     reaches = [stride * (1 + max(spec.backbone.dilations))]

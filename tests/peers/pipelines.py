@@ -1,7 +1,7 @@
 """The pipelines of mmsegmentation 1.2.2 as the other side: its transforms, fed with the random numbers that ours drew.
 
 Two pipelines that ask for random numbers of the same ranges in the same order are equal in distribution; and with the
-same numbers they must make the same pictures.
+same numbers they must make the same images.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def their_pipeline(*steps: dict[str, Any]) -> Any:
 
 
 def as_theirs(sample: Sample) -> dict[str, Any]:
-    """A sample as it is after mmsegmentation has loaded it; its pictures are BGR."""
+    """A sample as it is after mmsegmentation has loaded it; its images are BGR."""
     return {
         "img": np.ascontiguousarray(sample.image[:, :, ::-1]),
         "img_shape": sample.labels.shape,
@@ -79,7 +79,7 @@ def normalisation_of(data: DataSpec) -> dict[str, Any]:
 
 
 def their_preprocessor(data: DataSpec, size: tuple[int, int] | None) -> Any:
-    """What normalises pictures and, in training, pads them to `size`."""
+    """What normalises images and, in training, pads them to `size`."""
     init_default_scope("mmseg")
     return MODELS.build({"type": "SegDataPreProcessor", **normalisation_of(data), "size": size})
 
@@ -169,11 +169,11 @@ def their_training_steps(spec: AugmentSpec) -> list[dict[str, Any]]:
     return steps + [{"type": "PhotoMetricDistortion"}] * (spec.photometric == "full")
 
 
-# ------------------------------------------------------------------------------------------------ pictures
+# ------------------------------------------------------------------------------------------------ images
 
 
 def camvid_samples(num_samples: int) -> list[Sample]:
-    """Real pictures, from all over the validation split."""
+    """Real images, from all over the validation split."""
     if not CAMVID.is_dir():
         pytest.skip(f"no CamVid at {CAMVID}")
     dataset = CamVid(CAMVID, "val")
@@ -181,7 +181,7 @@ def camvid_samples(num_samples: int) -> list[Sample]:
 
 
 def fake_samples(num_samples: int) -> list[Sample]:
-    """Noise, which has every colour, with labels in blocks: 7 classes and void, some pictures with few of them."""
+    """Noise, which has every colour, with labels in blocks: 7 classes and void, some images with few of them."""
     rng = np.random.default_rng(0)
     samples = []
     for number in range(num_samples):

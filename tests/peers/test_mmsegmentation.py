@@ -160,9 +160,9 @@ def test_another_loss_is_found(name, loss, request, show):
     show(f"  changed: {request.node.callspec.id}", in_one_line(refusal))
 
 
-def test_pictures_too_small_for_a_dilation_are_refused(show):
+def test_images_too_small_for_a_dilation_are_refused(show):
     spec = ModelSpec(backbone=ResNetSpec(depth=10, width=8), head=ASPPHeadSpec(channels=8))
     with pytest.raises(AssertionError, match="too small for the dilation") as refusal:
         compare(our_side(spec, 3), our_side(spec, 3), 3)
     assert "decode_head.aspp_modules.1" in str(refusal.value)
-    show("  changed: size of the pictures", in_one_line(refusal))
+    show("  changed: size of the images", in_one_line(refusal))

@@ -78,7 +78,7 @@ def test_camvid_is_read_to_the_same_pixels(show):
         theirs = load_as_theirs(pairs[index].image, pairs[index].labels)
         np.testing.assert_array_equal(dataset[index].image, theirs.image)
         np.testing.assert_array_equal(dataset[index].labels, theirs.labels)
-    show("reading CamVid", f"{len(range(0, len(pairs), 10))} pictures and labels equal")
+    show("reading CamVid", f"{len(range(0, len(pairs), 10))} images and labels equal")
 
 
 PICTURE_FILES = {
@@ -96,13 +96,13 @@ PICTURE_FILES["jpeg turned by EXIF"][2]["exif"][0x0112] = 6  # a quarter to the 
 
 
 @pytest.mark.parametrize("kind", PICTURE_FILES)
-def test_a_picture_file_is_read_to_the_same_pixels(kind, tmp_path):
+def test_an_image_file_is_read_to_the_same_pixels(kind, tmp_path):
     mode, suffix, options = PICTURE_FILES[kind]
     smooth = cv2.resize(fake_samples(1)[0].image[:9, :13], (203, 151), interpolation=cv2.INTER_CUBIC)
     picture = Image.fromarray(smooth)
     if mode == "RGBA":
         picture.putalpha(Image.fromarray(smooth[:, :, 0]))
-    path = tmp_path / f"picture.{suffix}"
+    path = tmp_path / f"image.{suffix}"
     picture.convert(mode).save(path, **options)
     found = read_image(path)
     assert found.shape == ((203, 151, 3) if "EXIF" in kind else (151, 203, 3))
@@ -136,7 +136,7 @@ def training_batches(spec, samples, num_draws):
 @both_kinds
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 @pytest.mark.parametrize("size", [(96, 128), (40, 200), (160, 60)], ids="crop {0[0]}x{0[1]}".format)
-def test_crops_of_unscaled_pictures_with_colour_are_equal_to_the_pixel(kind, flip, size, show):
+def test_crops_of_unscaled_images_with_colour_are_equal_to_the_pixel(kind, flip, size, show):
     samples = SAMPLES[kind](6)
     num_colours = 0
     for sample in samples:
@@ -153,7 +153,7 @@ def test_crops_of_unscaled_pictures_with_colour_are_equal_to_the_pixel(kind, fli
 
 @both_kinds
 @pytest.mark.parametrize("flip", [0.0, 1.0])
-def test_crops_of_scaled_pictures_have_equal_labels_and_colours_a_grey_level_apart(kind, flip, show):
+def test_crops_of_scaled_images_have_equal_labels_and_colours_a_grey_level_apart(kind, flip, show):
     spec, samples = replace(SPEC, photometric=None, flip_prob=flip), SAMPLES[kind](6)
     grey_level = (1 / torch.tensor(DATA.std)).view(3, 1, 1)
     largest, differing, padded = 0.0, [], []
@@ -182,7 +182,7 @@ def test_colours_with_the_same_random_numbers_are_equal_to_the_pixel(kind, show)
         np.testing.assert_array_equal(found, wanted)
         lengths[len(recorder.draws)] += 1
     assert {min(lengths), max(lengths)} == {5, 9}  # from none of the four steps to all
-    show(f"brightness, contrast, saturation, hue ({kind})", "100 pictures equal to the pixel")
+    show(f"brightness, contrast, saturation, hue ({kind})", "100 images equal to the pixel")
 
 
 def test_scaled_sizes_are_those_of_its_resize(show):
@@ -278,7 +278,7 @@ def seeded():
     np.random.set_state(state)
 
 
-def our_pictures(spec, sample, num_draws):
+def our_images(spec, sample, num_draws):
     """Augmented samples of different keys, without padding of the mean colour."""
     transform = TrainTransform(spec, DATA.mean)
     for index in range(num_draws):
@@ -286,7 +286,7 @@ def our_pictures(spec, sample, num_draws):
         yield image[: window.height, : window.width], labels[: window.height, : window.width]
 
 
-def their_pictures(steps, sample, num_draws):
+def their_images(steps, sample, num_draws):
     pipeline = their_pipeline(*steps)
     for _ in range(num_draws):
         yield their_sample(pipeline(as_theirs(sample)))[:2]
@@ -300,27 +300,27 @@ def grey(height, width, level=128):
     return Sample(image, labels, "grey")
 
 
-def heights(pictures):
-    return [len(image) for image, _ in pictures]
+def heights(images):
+    return [len(image) for image, _ in images]
 
 
 def test_scales_have_the_same_distribution_and_extremes(seeded, show):
     spec = replace(SPEC, base_size=(50, 100), crop_size=(100, 200), photometric=None, max_class_share=None)
     sample = grey(24, 32)
-    theirs = heights(their_pictures(their_training_steps(spec), sample, 3000))
-    ours = heights(our_pictures(spec, sample, 3000))
+    theirs = heights(their_images(their_training_steps(spec), sample, 3000))
+    ours = heights(our_images(spec, sample, 3000))
     assert (min(ours), max(ours)) == (min(theirs), max(theirs)) == (25, 99)
     found = p_of_values(ours, theirs)
     assert found > SURE
     for other in ((0.5, 1.85), (0.65, 2.0), (0.6, 1.9)):  # the test would see these
-        changed = heights(our_pictures(replace(spec, ratio_range=other), sample, 3000))
+        changed = heights(our_images(replace(spec, ratio_range=other), sample, 3000))
         assert p_of_values(changed, theirs) < SURE
     show("scales", f"3000 each, 25 to 99 rows, Kolmogorov-Smirnov p = {found:.2f}")
 
 
-def places(pictures):
+def places(images):
     """Row and column of the top left pixel in the source, from its colours, and whether it is mirrored."""
-    return [(*image[0, 0, :2].tolist(), bool(image[0, 0, 1] > image[0, 1, 1])) for image, _ in pictures]
+    return [(*image[0, 0, :2].tolist(), bool(image[0, 0, 1] > image[0, 1, 1])) for image, _ in images]
 
 
 @pytest.mark.parametrize("max_class_share", [None, 0.75])
@@ -334,8 +334,8 @@ def test_crops_and_flips_have_the_same_distribution_and_extremes(seeded, max_cla
     sample = Sample(image, labels, "places")
     spec = replace(SPEC, base_size=size, ratio_range=(1, 1), crop_size=crop, photometric=None)
     spec = replace(spec, max_class_share=max_class_share)
-    ours = places(our_pictures(spec, sample, 6000))
-    theirs = places(their_pictures(their_training_steps(spec), sample, 6000))
+    ours = places(our_images(spec, sample, 6000))
+    theirs = places(their_images(their_training_steps(spec), sample, 6000))
     if max_class_share is None:
         assert set(ours) == set(theirs)
         assert len(set(ours)) == 5 * 7 * 2  # each place, mirrored and not
@@ -343,7 +343,7 @@ def test_crops_and_flips_have_the_same_distribution_and_extremes(seeded, max_cla
     assert found > SURE
     other_share = None if max_class_share else 0.75
     for other in ({"flip_prob": 0.4}, {"max_class_share": other_share}):  # the test would see these
-        assert p_of_cases(places(our_pictures(replace(spec, **other), sample, 6000)), theirs) < SURE
+        assert p_of_cases(places(our_images(replace(spec, **other), sample, 6000)), theirs) < SURE
     name = f"crops and flips, at most {max_class_share or 1} of a class"
     show(name, f"6000 each, {len(set(ours))} places, chi-square p = {found:.2f}")
 
@@ -352,7 +352,7 @@ PATCHES = np.array([[[128, 128, 128], [40, 90, 160]], [[200, 120, 60], [60, 160,
 
 
 def colour_numbers(pictures):
-    """Of each picture: the grey patch, contrast of two patches, and a hue and a saturation, by name."""
+    """Of each image: the grey patch, contrast of two patches, and a hue and a saturation, by name."""
     images = np.array([image for image, _ in pictures]).astype(float)
     colours = images[:, 0, 1]
     spread = colours.max(1) - colours.min(1)
@@ -367,8 +367,8 @@ def colour_numbers(pictures):
 def test_colours_have_the_same_distribution_and_extremes(seeded, show):
     spec = replace(SPEC, base_size=(2, 2), ratio_range=(1, 1), crop_size=(2, 2), flip_prob=0)
     sample = Sample(PATCHES, np.array([[0, 1], [1, 0]], np.uint8), "patches")
-    ours = colour_numbers(our_pictures(spec, sample, 4000))
-    theirs = colour_numbers(their_pictures([{"type": "PhotoMetricDistortion"}], sample, 4000))
+    ours = colour_numbers(our_images(spec, sample, 4000))
+    theirs = colour_numbers(their_images([{"type": "PhotoMetricDistortion"}], sample, 4000))
     found = {name: p_of_values(ours[name], theirs[name]) for name in theirs}
     assert min(found.values()) > SURE
     for name, values in theirs.items():
@@ -381,26 +381,24 @@ def test_colours_have_the_same_distribution_and_extremes(seeded, show):
         "hue": {"hue_delta": 12},
     }
     for name, settings in narrower.items():  # the test would see these
-        changed = colour_numbers(
-            their_pictures([{"type": "PhotoMetricDistortion", **settings}], sample, 4000)
-        )
+        changed = colour_numbers(their_images([{"type": "PhotoMetricDistortion", **settings}], sample, 4000))
         assert p_of_values(ours[name], changed[name]) < SURE, name
     numbers = ", ".join(f"{name} {p:.2f}" for name, p in found.items())
     show("colours", f"4000 each, Kolmogorov-Smirnov p: {numbers}")
 
 
-def joint_cases(pictures):
+def joint_cases(images):
     """Third of the scales, mirrored or not, darker or equal or brighter than the source."""
     return [
         (len(image) // 11, bool(labels[0, 0]), int(np.sign(int(image[labels == 0].max()) - 128)))
-        for image, labels in pictures
+        for image, labels in images
     ]
 
 
 def test_scale_flip_and_colour_are_drawn_independently_as_theirs(seeded, show):
     spec = replace(SPEC, base_size=(16, 16), crop_size=(32, 32))
-    ours = joint_cases(our_pictures(spec, grey(16, 16), 4000))
-    theirs = joint_cases(their_pictures(their_training_steps(spec), grey(16, 16), 4000))
+    ours = joint_cases(our_images(spec, grey(16, 16), 4000))
+    theirs = joint_cases(their_images(their_training_steps(spec), grey(16, 16), 4000))
     found = p_of_cases(ours, theirs)
     assert found > SURE
     counts = np.zeros((3, 2, 3))
@@ -411,7 +409,7 @@ def test_scale_flip_and_colour_are_drawn_independently_as_theirs(seeded, show):
     show("scale, flip and colour together", f"4000 each, {len(set(ours))} cases, chi-square p = {found:.2f}")
 
 
-# ------------------------------------------------------------------------------------------------ pictures for the test
+# ------------------------------------------------------------------------------------------------ images for the test
 
 
 class Watched(nn.Module):
@@ -456,11 +454,11 @@ def test_what_the_network_sees_in_a_test_is_equal_to_the_pixel(kind, size, show)
         assert torch.equal(network.inputs[0], wanted)
         shapes.add(tuple(wanted.shape[2:]))
     names = ", ".join("{}x{}".format(*shape) for shape in sorted(shapes))
-    show(f"test pictures fit to {size[0]}x{size[1]} ({kind})", f"equal to the pixel at {names}")
+    show(f"test images fit to {size[0]}x{size[1]} ({kind})", f"equal to the pixel at {names}")
 
 
 def their_windows(network, size, window, stride):
-    """Which part of a picture each of their windows shows: the coordinates of its first pixel, and its size."""
+    """Which part of an image each of their windows shows: the coordinates of its first pixel, and its size."""
     found = []
 
     def look(crop, metas):
@@ -486,7 +484,7 @@ def test_windows_lie_where_its_windows_lie(networks, show):
         found = slide_windows(height, width, window, stride)
         assert [tuple(each) for each in found] == their_windows(networks[1], (height, width), window, stride)
         num_windows += len(found)
-    show("places of windows", f"300 sizes of picture, window and stride, {num_windows} windows equal")
+    show("places of windows", f"300 sizes of image, window and stride, {num_windows} windows equal")
 
 
 @pytest.mark.parametrize(
@@ -517,7 +515,7 @@ def networks():
 
 
 def whole_test(theirs, sample, size, test_cfg):
-    """Logits and classes of their whole test: scaling, normalising, network, merging, and back to the picture."""
+    """Logits and classes of their whole test: scaling, normalising, network, merging, and back to the image."""
     steps = their_pipeline(
         {"type": "Resize", "scale": size[::-1], "keep_ratio": True}, {"type": "PackSegInputs"}
     )
@@ -554,7 +552,7 @@ def test_the_whole_test_gives_the_same_classes(kind, window, align_corners, show
 @both_kinds
 @pytest.mark.parametrize("window", [None, (65, 65)], ids=["whole", "slide"])
 def test_several_scales_and_flip_are_averaged_as_theirs(networks, kind, window, show):
-    """At the test scale, where the sizes of 0.x, ratios of the scale, and of 1.x, of the picture, agree."""
+    """At the test scale, where the sizes of 0.x, ratios of the scale, and of 1.x, of the image, agree."""
     ours, theirs = networks
     image = cv2.resize(SAMPLES[kind](1)[0].image, (192, 96), interpolation=cv2.INTER_AREA)
     sample = Sample(image, np.zeros(image.shape[:2], np.uint8), "at the test scale")
@@ -648,6 +646,6 @@ def test_scores_of_the_same_predictions_on_camvid_are_equal(show, capsys):
     assert {name: round(100 * value, 2) for name, value in found.items()} == printed
     assert 0.1 < scores.miou < 0.9 and scores.iou_per_class[9] == 0
     show(
-        "12 pictures of CamVid, matrix and scores",
+        "12 images of CamVid, matrix and scores",
         f"equal; mIoU {100 * scores.miou:.2f}, theirs {printed['mIoU']:.2f}",
     )

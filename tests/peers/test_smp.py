@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 import segmentation_models_pytorch as smp
 from comparison import compare
-from test_torchvision import feature_side, trunk_side
+from test_torchvision import backbone_side, feature_side
 from torch import Tensor
 
 from fcnbook.recipe import ResNetSpec
@@ -29,12 +29,12 @@ def encoder_side(depth: int, output_stride: int):
 
 @pytest.mark.parametrize("depth", [18, 50, 101])
 def test_resnet_with_stem_b_is_the_encoder(depth, show):
-    found = compare(trunk_side(ResNetSpec(depth=depth, stem="b")), encoder_side(depth, 32))
+    found = compare(backbone_side(ResNetSpec(depth=depth, stem="b")), encoder_side(depth, 32))
     show(f"segmentation_models.pytorch resnet{depth}", found)
 
 
 def test_its_dilated_encoder_is_another_network(show):
-    ours = trunk_side(ResNetSpec(depth=18, stem="b", strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)))
+    ours = backbone_side(ResNetSpec(depth=18, stem="b", strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)))
     with pytest.raises(AssertionError, match="output c4: relative") as refusal:
         compare(ours, encoder_side(18, 8))
     show("  its dilated resnet18", f"refused: {refusal.value}")

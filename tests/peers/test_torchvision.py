@@ -1,4 +1,4 @@
-"""Networks that torchvision has too: FCN, the dilated backbone of its FCN and DeepLabV3, ImageNet trunks."""
+"""Networks that torchvision has too: FCN, the dilated backbone of its FCN and DeepLabV3, ImageNet backbones."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def feature_side(network: nn.Module, features: Callable[[Tensor], Mapping[str, T
     return Side(network, features, loss)
 
 
-def trunk_side(spec: ResNetSpec) -> Side:
-    trunk = build_backbone(spec)
-    return feature_side(trunk, trunk)
+def backbone_side(spec: ResNetSpec) -> Side:
+    backbone = build_backbone(spec)
+    return feature_side(backbone, backbone)
 
 
 @pytest.mark.parametrize("depth", [18, 50, 101])
-def test_resnet_with_stem_b_is_the_imagenet_trunk(depth, show):
+def test_resnet_with_stem_b_is_the_imagenet_backbone(depth, show):
     theirs = IntermediateLayerGetter(tv.get_model(f"resnet{depth}", weights=None), LAYERS)
-    found = compare(trunk_side(ResNetSpec(depth=depth, stem="b")), feature_side(theirs, theirs))
+    found = compare(backbone_side(ResNetSpec(depth=depth, stem="b")), feature_side(theirs, theirs))
     show(f"torchvision resnet{depth}", found)
 
 
@@ -55,7 +55,7 @@ def test_resnet_with_stem_b_is_the_imagenet_trunk(depth, show):
 def test_d8_backbone_is_the_one_of_deeplabv3(depth, show):
     network = segmentation.__dict__[f"deeplabv3_resnet{depth}"](weights=None, weights_backbone=None)
     theirs = IntermediateLayerGetter(network.backbone, LAYERS)
-    found = compare(trunk_side(ResNetSpec(depth=depth, stem="b", **D8)), feature_side(theirs, theirs))
+    found = compare(backbone_side(ResNetSpec(depth=depth, stem="b", **D8)), feature_side(theirs, theirs))
     show(f"torchvision deeplabv3_resnet{depth}, backbone", found)
 
 
@@ -71,21 +71,21 @@ VGG_NAMES = [
 ]
 
 
-def test_vgg16_without_the_large_padding_is_the_imagenet_trunk(show):
+def test_vgg16_without_the_large_padding_is_the_imagenet_backbone(show):
     def their_maps(images: Tensor) -> dict[str, Tensor]:
         c3 = theirs[:17](images)
         c4 = theirs[17:24](c3)
         return {"c3": c3, "c4": c4, "c5": theirs[24:](c4)}
 
     def our_maps(images: Tensor) -> dict[str, Tensor]:
-        features = trunk(images)
+        features = backbone(images)
         return {stage: features[stage] for stage in ("c3", "c4", "c5")}
 
-    theirs, trunk = tv.vgg16(weights=None).features, build_backbone(VGGSpec(first_padding=1))
+    theirs, backbone = tv.vgg16(weights=None).features, build_backbone(VGGSpec(first_padding=1))
     # multiples of 32: the pools of torchvision round down, those of the paper up
     sizes = ((64, 96), (96, 32))
     found = compare(
-        feature_side(trunk, our_maps), feature_side(theirs, their_maps), our_name=vgg_name, sizes=sizes
+        feature_side(backbone, our_maps), feature_side(theirs, their_maps), our_name=vgg_name, sizes=sizes
     )
     show("torchvision vgg16", found)
 
@@ -120,7 +120,7 @@ def test_fcn_with_auxiliary_head_is_fcn_resnet(depth, show):
     )
 
     def our_logits(images: Tensor) -> dict[str, Tensor]:
-        """At the size of the pictures, as torchvision returns them."""
+        """At the size of the images, as torchvision returns them."""
         return {name: resize(value, images.shape[-2:], False) for name, value in ours.outputs(images).items()}
 
     def their_logits(images: Tensor) -> dict[str, Tensor]:

@@ -52,11 +52,11 @@ class RandomNetwork(Hook):
         classifier.data -= classifier.data.mean(1, keepdim=True)  # else one class wins nearly everywhere
         for layer in runner.model.modules():
             if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-                layer.momentum = 1.0  # after the one step the statistics are those of its pictures
+                layer.momentum = 1.0  # after the one step the statistics are those of its images
 
 
 SIZE = (96, 96)
-"""Of the pictures; both sides scale them to 1024x1024 or 1025x1025 for the network."""
+"""Of the images; both sides scale them to 1024x1024 or 1025x1025 for the network."""
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def plain_resize(sample, base_size, ratio):
 
 
 def plain_scale_and_crop(sample, spec, rng):
-    """Resize the whole picture, then crop it: (labels of the crop, scaled height, top, left)."""
+    """Resize the whole image, then crop it: (labels of the crop, scaled height, top, left)."""
     low, high = spec.ratio_range
     ratio = rng.random_sample() * (high - low) + low
     _, labels = plain_resize(sample, spec.base_size, ratio)
@@ -111,7 +111,7 @@ def test_fused_labels_equal_at_the_sizes_of_the_recipes():
             np.testing.assert_array_equal(cut_labels(labels, Cut(scaled, 0, 0, *scaled)), whole)
 
 
-def test_a_thin_picture_keeps_at_least_one_pixel():
+def test_a_thin_image_keeps_at_least_one_pixel():
     assert fitted_size((1, 1000), (16, 16)) == (1, 16)
     assert cut_image(np.zeros((1, 1000, 3), np.uint8), Cut((1, 16), 0, 0, 1, 16)).shape == (1, 16, 3)
 
@@ -185,7 +185,7 @@ def test_scaled_size_is_the_rule_of_the_recipes():
         assert scaled_size(size, spec, ratio) == fitted_size(size, target)
 
 
-def test_six_channels_are_cut_as_two_pictures():
+def test_six_channels_are_cut_as_two_images():
     image = random_sample(97, 131, channels=6).image
     cut = Cut((60, 81), 7, 9, 40, 50)
     window = cut_image(image, cut)
@@ -261,7 +261,7 @@ def test_largest_class_share_counts_labelled_pixels_only():
     assert largest_class_share(np.array([[254, 254, 0, 0]], np.uint8)) == 0.5
 
 
-def test_an_impossible_picture_is_drawn_eleven_times_and_kept(monkeypatch):
+def test_an_impossible_image_is_drawn_eleven_times_and_kept(monkeypatch):
     drawn = []
     plain_draw = augment._draw_window
     monkeypatch.setattr(augment, "_draw_window", lambda *args: drawn.append(plain_draw(*args)) or drawn[-1])
@@ -352,7 +352,7 @@ def test_padding_after_normalisation(padding_colour, expected):
 
 
 def test_the_chain_of_pytorch_auto_drive():
-    """Scale tensors, pad with black, crop, flip: padding of a flipped picture lies at its left."""
+    """Scale tensors, pad with black, crop, flip: padding of a flipped image lies at its left."""
     spec = AugmentSpec(
         base_size=None,
         crop_size=(70, 90),
@@ -422,7 +422,7 @@ def test_resize_first_gives_exactly_this_size():
     assert result.image.dtype == np.uint8 and window == Window(0, 0, 40, 50)
 
 
-def test_whole_pictures_keep_their_own_size():
+def test_whole_images_keep_their_own_size():
     transform = TrainTransform(only_geometry(None, crop_size=None, ratio_range=(1.0, 1.0)), MEAN)
     for size in [(20, 30), (31, 17)]:
         sample = random_sample(*size)
@@ -499,7 +499,7 @@ def test_labels_are_never_interpolated():
 
 
 def test_the_steps_draw_independent_numbers():
-    """albumentations seeds each step with the same number: bright pictures would be large and flipped ones."""
+    """albumentations seeds each step with the same number: bright images would be large and flipped ones."""
     columns = np.arange(40, dtype=np.uint8)[None].repeat(40, axis=0)
     sample = Sample(np.full((40, 40, 3), 128, np.uint8), columns, "gradient")
     spec = AugmentSpec(base_size=(40, 40), crop_size=(80, 80), photometric="brightness", max_class_share=None)
@@ -567,7 +567,7 @@ def test_photometric_distortion_equals_the_plain_one():
 
 
 def test_swapped_distortion_equals_the_plain_one_of_sssegmentation():
-    """It converts its BGR pictures with the code for RGB."""
+    """It converts its BGR images with the code for RGB."""
     image, differ = random_sample(20, 30).image, 0
     step, other = PhotometricDistortion(swapped=True), PhotometricDistortion()
     for seed in range(64):
@@ -595,16 +595,14 @@ def test_a_recipe_that_says_swapped_distorts_so():
 @pytest.mark.parametrize(
     ("mean", "changes"), [((*MEAN, 7.8), {}), (MEAN * 2, {}), (MEAN, {"interpolation": "float"})]
 )
-def test_colour_changes_of_what_is_no_rgb_picture_are_refused(mean, changes):
+def test_colour_changes_of_what_is_no_rgb_image_are_refused(mean, changes):
     with pytest.raises(InputError, match=r"photometric='full' changes uint8 RGB .* Set photometric=None"):
         TrainTransform(AugmentSpec(base_size=(8, 8), crop_size=(8, 8), **changes), mean)
 
 
-def test_a_picture_with_other_channels_than_the_recipe_is_refused():
+def test_an_image_with_other_channels_than_the_recipe_is_refused():
     transform = TrainTransform(only_geometry((8, 8)), MEAN)
-    with pytest.raises(
-        InputError, match="noise: the picture has 6 channels, but the recipe has a mean for 3"
-    ):
+    with pytest.raises(InputError, match="noise: the image has 6 channels, but the recipe has a mean for 3"):
         transform(random_sample(8, 8, channels=6), (0, 0, 0))
 
 

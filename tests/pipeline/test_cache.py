@@ -22,7 +22,7 @@ SIZES = [(24, 32), (20, 40), (31, 17), (24, 32), (40, 20)]
 
 
 class Pictures:
-    """PNG pictures of different sizes; every second one has geometry."""
+    """PNG images of different sizes; every second one has geometry."""
 
     def __init__(self, folder, geometry=False):
         self.pairs = []
@@ -50,7 +50,7 @@ class Pictures:
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     return Pictures(tmp_path, geometry=True)
 
 
@@ -76,12 +76,12 @@ def same(one, other):
     )
 
 
-def test_the_samples_are_the_same_to_the_pixel(pictures, folder):
-    cached = CachedDataset(pictures, write_cache(pictures, folder))
-    assert len(cached) == len(pictures)
+def test_the_samples_are_the_same_to_the_pixel(images, folder):
+    cached = CachedDataset(images, write_cache(images, folder))
+    assert len(cached) == len(images)
     for index in (3, 0, 4, 1, 2):
-        assert same(cached[index], pictures[index])
-        assert cached.name(index) == pictures.name(index)
+        assert same(cached[index], images[index])
+        assert cached.name(index) == images.name(index)
     assert cached[1].geometry is not None and cached[0].geometry is None
     assert not cached[0].image.flags.writeable
 
@@ -100,31 +100,31 @@ def test_a_training_stream_is_the_same_with_and_without_workers(tmp_path, folder
             assert plain.images.equal(other.images) and plain.labels.equal(other.labels)
 
 
-def test_a_copy_for_another_process_carries_no_pixels(pictures, folder):
-    cached = CachedDataset(pictures, write_cache(pictures, folder))
+def test_a_copy_for_another_process_carries_no_pixels(images, folder):
+    cached = CachedDataset(images, write_cache(images, folder))
     wanted = cached[2].image.copy()
     data = pickle.dumps(cached)
     assert wanted.tobytes() not in data
     assert np.array_equal(pickle.loads(data)[2].image, wanted)
 
 
-def test_a_second_call_keeps_what_fits(pictures, folder, monkeypatch):
-    write_cache(pictures, folder)
+def test_a_second_call_keeps_what_fits(images, folder, monkeypatch):
+    write_cache(images, folder)
     monkeypatch.setattr(cache_module, "_write", None)  # would fail if it were called
-    assert write_cache(pictures, folder) == folder
+    assert write_cache(images, folder) == folder
 
 
-@pytest.mark.parametrize("damage", ["picture", "labels", "list", "pixels", "index", "version"])
-def test_a_cache_of_other_files_is_refused_and_made_anew(pictures, folder, damage):
-    write_cache(pictures, folder)
+@pytest.mark.parametrize("damage", ["image", "labels", "list", "pixels", "index", "version"])
+def test_a_cache_of_other_files_is_refused_and_made_anew(images, folder, damage):
+    write_cache(images, folder)
     index = folder / "index.json"
     match damage:
-        case "picture":
-            Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(pictures.pairs[3].image)
+        case "image":
+            Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(images.pairs[3].image)
         case "labels":  # the same bytes, edited later
-            os.utime(pictures.pairs[0].labels, ns=(1, 1))
+            os.utime(images.pairs[0].labels, ns=(1, 1))
         case "list":
-            del pictures.pairs[4]
+            del images.pairs[4]
         case "pixels":
             os.truncate(folder / "pixels.bin", 1000)
         case "index":
@@ -132,41 +132,39 @@ def test_a_cache_of_other_files_is_refused_and_made_anew(pictures, folder, damag
         case "version":
             index.write_text(index.read_text().replace('"version": 1', '"version": 0'))
     with pytest.raises(InputError, match=r"does not fit its data set: .*\. Run `fcnbook data cache`"):
-        CachedDataset(pictures, folder)
-    write_cache(pictures, folder)
-    cached = CachedDataset(pictures, folder)
-    assert all(same(cached[index], pictures[index]) for index in range(len(pictures)))
+        CachedDataset(images, folder)
+    write_cache(images, folder)
+    cached = CachedDataset(images, folder)
+    assert all(same(cached[index], images[index]) for index in range(len(images)))
 
 
-def test_what_ends_the_writing_leaves_nothing_and_spares_the_old_one(pictures, folder):
-    write_cache(pictures, folder)
+def test_what_ends_the_writing_leaves_nothing_and_spares_the_old_one(images, folder):
+    write_cache(images, folder)
     before = (folder / "pixels.bin").read_bytes()
-    shutil.copy(
-        pictures.pairs[0].image, pictures.pairs[1].image
-    )  # of another size than its labels, but readable
-    pictures.pairs[2].labels.write_bytes(b"no picture")
+    shutil.copy(images.pairs[0].image, images.pairs[1].image)  # of another size than its labels, but readable
+    images.pairs[2].labels.write_bytes(b"no image")
     with pytest.raises(InputError, match=r"2_labels\.png"):
-        write_cache(pictures, folder)
+        write_cache(images, folder)
     assert (folder / "pixels.bin").read_bytes() == before
     assert [path.name for path in folder.parent.iterdir()] == ["train"]
 
 
-def test_a_disk_that_is_too_small_is_said_before_anything_is_decoded(pictures, folder, monkeypatch):
+def test_a_disk_that_is_too_small_is_said_before_anything_is_decoded(images, folder, monkeypatch):
     usage = shutil.disk_usage(folder.anchor)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(InputError, match=r"needs about .* GiB, and .* free. Make room"):
-        write_cache(pictures, folder)
+        write_cache(images, folder)
     assert not folder.exists()
 
 
-def test_an_empty_split_and_floats_are_refused(pictures, folder, monkeypatch):
+def test_an_empty_split_and_floats_are_refused(images, folder, monkeypatch):
     monkeypatch.setattr(
         Pictures, "__getitem__", lambda self, i: Sample(np.zeros((2, 2, 4), np.float32), None, "a.png")
     )
     monkeypatch.setattr(cache_module, "_require_room", lambda *args: None)
-    with pytest.raises(InputError, match=r"a\.png: a picture of float32 cannot be cached"):
-        write_cache(pictures, folder)
+    with pytest.raises(InputError, match=r"a\.png: an image of float32 cannot be cached"):
+        write_cache(images, folder)
     monkeypatch.undo()
-    pictures.pairs.clear()
+    images.pairs.clear()
     with pytest.raises(InputError, match="the split is empty"):
-        write_cache(pictures, folder)
+        write_cache(images, folder)

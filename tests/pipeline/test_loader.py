@@ -18,7 +18,7 @@ MEAN = (123.675, 116.28, 103.53)
 
 
 class Noise:
-    """Eleven pictures of noise, made anew whenever they are asked for."""
+    """Eleven images of noise, made anew whenever they are asked for."""
 
     def __init__(self, num=11, damaged=None):
         self.num, self.damaged = num, damaged
@@ -48,7 +48,7 @@ def assert_equal_streams(ours, theirs):
 
 
 class TestOrder:
-    def test_every_epoch_shows_every_picture_once_in_another_order(self):
+    def test_every_epoch_shows_every_image_once_in_another_order(self):
         names = [name for batch in stream(num_steps=11) for name in batch.names]
         epochs = [
             names[start : start + 11] for start in range(0, 44, 11)
@@ -56,7 +56,7 @@ class TestOrder:
         assert all(sorted(epoch) == sorted(f"{i}.jpg" for i in range(11)) for epoch in epochs)
         assert len(set(map(tuple, epochs))) == 4
 
-    def test_the_same_picture_is_augmented_anew_in_each_epoch(self):
+    def test_the_same_image_is_augmented_anew_in_each_epoch(self):
         batches = stream(Noise(1), batch_size=1, num_steps=6)
         pictures = [batch.images.numpy().tobytes() for batch in batches]
         assert len(set(pictures)) == 6
@@ -106,20 +106,20 @@ class TestOneStream:
 
 
 class TestWithReplacement:
-    """Each draw from all pictures, a function of the seed and the number of the sample alone."""
+    """Each draw from all images, a function of the seed and the number of the sample alone."""
 
     def draws(self, **changes):
         settings = dict(batch_size=5, num_steps=440, order="with_replacement")
         batches = stream(**{**settings, **changes})
         return [key for step in range(batches.start_step, batches.num_steps) for key in batches.keys(step)]
 
-    def test_pictures_are_drawn_evenly_and_without_memory(self):
-        numbers, pictures = np.array(self.draws()).T
+    def test_images_are_drawn_evenly_and_without_memory(self):
+        numbers, images = np.array(self.draws()).T
         assert numbers.tolist() == list(range(2200))  # each sample is augmented by random numbers of its own
-        assert stats.chisquare(np.bincount(pictures, minlength=11)).pvalue > 0.01
-        pairs = np.bincount(pictures[:-1] * 11 + pictures[1:], minlength=121)
+        assert stats.chisquare(np.bincount(images, minlength=11)).pvalue > 0.01
+        pairs = np.bincount(images[:-1] * 11 + images[1:], minlength=121)
         assert stats.chisquare(pairs).pvalue > 0.01
-        distinct = np.mean([len(set(epoch)) for epoch in pictures.reshape(200, 11)])
+        distinct = np.mean([len(set(epoch)) for epoch in images.reshape(200, 11)])
         # 11 (1 - (10 / 11)^11) = 7.14 with a standard deviation of 0.08; shuffled it is 11.
         assert abs(distinct - 7.14) < 0.25
 
@@ -153,7 +153,7 @@ def test_collate_keeps_every_pixel_in_its_channel():
         assert batch.windows[i].tolist() == [0, 0, 24 - i, 32]
 
 
-def test_collate_keeps_geometry_and_the_type_of_the_pictures():
+def test_collate_keeps_geometry_and_the_type_of_the_images():
     rng = np.random.default_rng(0)
     samples = [
         Sample(
@@ -173,7 +173,7 @@ def test_collate_keeps_geometry_and_the_type_of_the_pictures():
 
 
 class TwoSizes(Noise):
-    """Pictures of two sizes in turn."""
+    """Images of two sizes in turn."""
 
     def __getitem__(self, index):
         sample = super().__getitem__(index)
@@ -181,7 +181,7 @@ class TwoSizes(Noise):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_whole_pictures_come_one_at_a_time(workers):
+def test_whole_images_come_one_at_a_time(workers):
     spec = AugmentSpec(base_size=None, crop_size=None, ratio_range=(1.0, 1.0), photometric=None)
     settings = dict(seed=3, num_steps=6, workers=workers)
     alone = list(TrainStream(TwoSizes(), TrainTransform(spec, MEAN), 1, **settings))
@@ -189,23 +189,23 @@ def test_whole_pictures_come_one_at_a_time(workers):
     with pytest.raises(InputError) as caught:
         list(TrainStream(TwoSizes(), TrainTransform(spec, MEAN), 4, **settings))
     assert "20x32 pixels with 3 channels" in str(caught.value)
-    assert str(caught.value).endswith("give the AugmentSpec a crop_size, or take batches of one picture.")
+    assert str(caught.value).endswith("give the AugmentSpec a crop_size, or take batches of one image.")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_picture_is_one_sentence(workers):
+def test_a_damaged_image_is_one_sentence(workers):
     with pytest.raises(InputError) as caught:
         list(stream(Noise(damaged=7), workers=workers))
     assert str(caught.value) == "data/train/7.jpg is truncated; fetch it again."
 
 
 def test_an_empty_data_set_is_refused():
-    with pytest.raises(InputError, match="no picture to train on"):
+    with pytest.raises(InputError, match="no image to train on"):
         stream(Noise(0))
 
 
 def test_the_memory_of_a_worker_does_not_grow(tmp_path):
-    """2,000 samples through one worker process, read from disk; one picture leaked each time would be 250 MB."""
+    """2,000 samples through one worker process, read from disk; one image leaked each time would be 250 MB."""
     (tmp_path / "train").mkdir()
     (tmp_path / "trainannot").mkdir()
     for index in range(8):

@@ -234,9 +234,9 @@ def test_a_shortened_run_is_not_judged(num_steps, full_steps, reason):
 @pytest.mark.parametrize(
     ("train", "val", "reason"),
     [
-        ((2974, 2975), (500, 500), "2,974 of the 2,975 pictures of train are there"),
-        ((2975, 2975), (499, 500), "499 of the 500 pictures of val are there"),
-        ((2974, 2975), (499, 500), "2,974 of the 2,975 pictures of train are there"),
+        ((2974, 2975), (500, 500), "2,974 of the 2,975 images of train are there"),
+        ((2975, 2975), (499, 500), "499 of the 500 images of val are there"),
+        ((2974, 2975), (499, 500), "2,974 of the 2,975 images of train are there"),
         ((2975, 2975), (500, 500), ""),
         ((2976, 2975), (501, 500), ""),
         ((1, None), (1, None), ""),
@@ -249,8 +249,8 @@ def test_a_run_on_a_part_of_the_data_set_is_not_judged(train, val, reason):
 @pytest.mark.parametrize(
     ("val", "reason"),
     [
-        ((2, 500), "the data set is not complete, 2 of the 500 pictures of its split are there"),
-        ((499, 500), "the data set is not complete, 499 of the 500 pictures of its split are there"),
+        ((2, 500), "the data set is not complete, 2 of the 500 images of its split are there"),
+        ((499, 500), "the data set is not complete, 499 of the 500 images of its split are there"),
         ((500, 500), ""),
         ((2, None), ""),
     ],
@@ -262,8 +262,8 @@ def test_a_score_on_a_part_of_the_split_is_not_judged(val, reason):
 @pytest.mark.parametrize(
     ("limit", "reason"),
     [
-        (1, "only the first 1 of 1,449 pictures was scored, as the limit asks"),
-        (1448, "only the first 1,448 of 1,449 pictures were scored, as the limit asks"),
+        (1, "only the first 1 of 1,449 images was scored, as the limit asks"),
+        (1448, "only the first 1,448 of 1,449 images were scored, as the limit asks"),
         (1449, ""),
         (2000, ""),
         (None, ""),
@@ -275,7 +275,7 @@ def test_a_score_of_the_first_images_is_not_judged(limit, reason):
 
 def test_a_limit_is_named_before_the_images_that_are_missing():
     images = {"val": (4, 500)}
-    reason = "only the first 2 of 4 pictures were scored, as the limit asks"
+    reason = "only the first 2 of 4 images were scored, as the limit asks"
     assert why_no_verdict(ROWS, **SCORED | {"images": images}, limit=2) == reason
 
 

@@ -356,9 +356,9 @@ def autodrive(
     """§6; the test runs in the precision of the training."""
     augment = {
         "resize_first": None,
-        "base_size": None,  # the scale is that of the picture itself
+        "base_size": None,  # the scale is that of the image itself
         "rounding": "down",
-        "interpolation": "float",  # the picture is a tensor before it is scaled
+        "interpolation": "float",  # the image is a tensor before it is scaled
         "ratio_range": (0.5, 1.5),
         "max_class_share": None,
         "flip_prob": 0.5,
@@ -636,7 +636,7 @@ def paper(
     averaging: Any = "sum",
     batch: int = 1,
 ) -> Part:
-    """arch §1.1 and §1.8: whole pictures, one at a time, nothing changed but the mean, a fixed rate."""
+    """arch §1.1 and §1.8: whole images, one at a time, nothing changed but the mean, a fixed rate."""
     settings = recipe(
         "fcn",
         UNSTATED,  # arch §10: not applicable

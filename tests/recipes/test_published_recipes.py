@@ -53,7 +53,7 @@ def test_recipe_of_the_paper_is_the_documented_one(name):
 
 def test_googlenet_trains_for_at_least_the_175_epochs_of_the_paper():
     recipe = RECIPES["fcn32s_googlenet_voc11"]
-    assert recipe.schedule.num_steps * recipe.batch_size >= 175 * 8_498  # pictures of SBD train
+    assert recipe.schedule.num_steps * recipe.batch_size >= 175 * 8_498  # images of SBD train
 
 
 def test_googlenet_upsampling_kernel_crops_at_a_whole_pixel():
@@ -120,14 +120,14 @@ def test_the_table_covers_every_field_of_every_specification():
 
 @pytest.mark.parametrize("key", [*ROWS, *PROFILING_ROWS])
 def test_labels_of_a_row_agree_with_its_recipe_but_for_the_known_mistakes(key):
-    """recipes.md §9: 002-03 trained on 256x512, 003-06 with four pictures a GPU, neither as labelled."""
+    """recipes.md §9: 002-03 trained on 256x512, 003-06 with four images a GPU, neither as labelled."""
     row, recipe = PUBLISHED[key], RECIPES[NAMES.get(key, "autodrive_fcn_r101_256x512_60e_cityscapes_amp")]
     assert isinstance(recipe.model.backbone, ResNetSpec)
     assert row.output_stride == recipe.model.backbone.output_stride
     if key in PROFILING_ROWS:
         return
-    pictures = math.prod(map(int, row.batch.split("x")))
-    assert (recipe.batch_size == pictures) is (key != "003-06")
+    images = math.prod(map(int, row.batch.split("x")))
+    assert (recipe.batch_size == images) is (key != "003-06")
     assert (recipe.augment.crop_size == row.crop) is (key != "002-03")
     assert recipe.precision == {"fp32": "fp32", "fp16": "fp16", "mixed": "fp16"}[row.precision]
     assert (recipe.data.train_split, recipe.data.val_split) == (row.train_set, row.eval_set)

@@ -21,11 +21,11 @@ from fcnbook.reproduce.bench import _network as network
 from fcnbook.reproduce.bench import _no_search_for_algorithms as no_search_for_algorithms
 from fcnbook.reproduce.bench import (
     bench,
-    find_pictures,
+    find_images,
     measure_memory,
     procedure_of,
+    time_images,
     time_ones,
-    time_pictures,
     train_steps,
 )
 
@@ -78,19 +78,19 @@ def silent(line):
 class TestPictures:
     def test_the_first_five_are_not_counted(self, model):
         clock = Clock([50.0, 60.0, 70.0, 80.0, 90.0, 0.25, 0.5, 0.25])
-        pictures = [np.zeros((32, 64, 3), np.uint8)] * 8
-        timing = time_pictures(model, pictures, "8 of 200 pictures", RECIPE, clock=clock)
-        assert timing.fps == 3.0  # 3 pictures in 1 s; the 100 s between two calls count as little
-        assert timing.procedure.startswith("8 of 200 pictures, the first 5 not counted, one at a time, fp32;")
+        images = [np.zeros((32, 64, 3), np.uint8)] * 8
+        timing = time_images(model, images, "8 of 200 images", RECIPE, clock=clock)
+        assert timing.fps == 3.0  # 3 images in 1 s; the 100 s between two calls count as little
+        assert timing.procedure.startswith("8 of 200 images, the first 5 not counted, one at a time, fp32;")
 
-    def test_of_fewer_pictures_one_at_least_counts(self, model):
-        pictures = [np.zeros((32, 64, 3), np.uint8)] * 3
-        timing = time_pictures(model, pictures, "some", RECIPE, clock=Clock([9.0, 9.0, 0.5]))
+    def test_of_fewer_images_one_at_least_counts(self, model):
+        images = [np.zeros((32, 64, 3), np.uint8)] * 3
+        timing = time_images(model, images, "some", RECIPE, clock=Clock([9.0, 9.0, 0.5]))
         assert timing.fps == 2.0
         assert "the first 2 not counted" in timing.procedure
 
     def test_reading_and_scaling_are_outside_and_everything_else_is_inside(self, model):
-        """A picture of 30x50 is tested at 64x107, so two resizes of the logits can be told apart."""
+        """An image of 30x50 is tested at 64x107, so two resizes of the logits can be told apart."""
         events, sizes = [], count_forwards(model)
         model.register_forward_pre_hook(lambda module, inputs: events.append("forward"))
         recipe = dataclasses.replace(RECIPE, evaluation=EvalSpec(size=(64, 128)))
@@ -101,7 +101,7 @@ class TestPictures:
                 yield np.full((30, 50, 3), i, np.uint8)
 
         with Operations(events):
-            time_pictures(model, read(), "", recipe, clock=Clock([1.0] * 2, events))
+            time_images(model, read(), "", recipe, clock=Clock([1.0] * 2, events))
         assert sizes == [(1, 3, 64, 107)] * 2
         first = events[: events.index("read", 1)]
         assert first[0] == "read"
@@ -111,7 +111,7 @@ class TestPictures:
         inside = first[start + 1 : end]
         places = [inside.index(name) for name in TIMED_OPERATIONS]
         assert places == sorted(places)
-        # Once to the size of the input and once to the picture's own, as mmsegmentation does, before the softmax.
+        # Once to the size of the input and once to the image's own, as mmsegmentation does, before the softmax.
         assert inside[places[1] : places[2]].count("aten.upsample_bilinear2d.default") == 2
         assert events.count("clock") == 4
 
@@ -119,7 +119,7 @@ class TestPictures:
         sizes = count_forwards(model)
         windows = EvalSpec(window=(32, 32), window_stride=(16, 32))
         recipe = dataclasses.replace(RECIPE, evaluation=windows)
-        time_pictures(model, [np.zeros((64, 64, 3), np.uint8)] * 2, "", recipe, clock=Clock([1.0, 1.0]))
+        time_images(model, [np.zeros((64, 64, 3), np.uint8)] * 2, "", recipe, clock=Clock([1.0, 1.0]))
         assert sizes == [(3 * 2, 3, 32, 32)] * 2  # rows at 0, 16, 32 and columns at 0, 32, in one pass
 
     def test_the_device_is_waited_for_at_both_ends(self, model, monkeypatch):
@@ -128,7 +128,7 @@ class TestPictures:
             "fcnbook.reproduce.bench._wait_for", lambda device: events.append(f"wait for {device}")
         )
         clock = Clock([1.0] * 2, events)
-        time_pictures(model, [np.zeros((32, 64, 3), np.uint8)] * 2, "", RECIPE, clock=clock)
+        time_images(model, [np.zeros((32, 64, 3), np.uint8)] * 2, "", RECIPE, clock=clock)
         assert events == ["wait for cpu", "clock", "wait for cpu", "clock"] * 2
 
     def test_scales_and_flip_are_left_out_and_the_mode_is_kept(self, model):
@@ -136,36 +136,36 @@ class TestPictures:
         sizes = count_forwards(model)
         recipe = dataclasses.replace(RECIPE, evaluation=EvalSpec(scales=(0.5, 1.0), flip=True))
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        time_pictures(model, [np.zeros((32, 64, 3), np.uint8)], "", recipe, clock=Clock([1.0]))
+        time_images(model, [np.zeros((32, 64, 3), np.uint8)], "", recipe, clock=Clock([1.0]))
         assert sizes == [(1, 3, 32, 64)]
         assert model.training
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
     def test_half_precision_is_said_to_need_a_gpu(self, model):
         recipe = dataclasses.replace(RECIPE, precision="fp16")
-        timing = time_pictures(model, [np.zeros((32, 64, 3), np.uint8)], "", recipe, clock=Clock([1.0]))
+        timing = time_images(model, [np.zeros((32, 64, 3), np.uint8)], "", recipe, clock=Clock([1.0]))
         assert "fp32, for fp16 needs a GPU;" in timing.procedure
 
     @pytest.mark.parametrize("name", sorted({r.data.name for r in RECIPES.values()} - {"streets"}))
-    def test_generated_pictures_have_the_native_size_and_the_channels_of_the_recipe(self, name):
+    def test_generated_images_have_the_native_size_and_the_channels_of_the_recipe(self, name):
         for recipe in (r for r in RECIPES.values() if r.data.name == name):
-            pictures, origin = find_pictures(recipe, None, 2)
-            (first, second) = pictures
+            images, origin = find_images(recipe, None, 2)
+            (first, second) = images
             assert first.shape == second.shape == (*DATASETS[name].image_size, len(recipe.data.mean))
             assert first.dtype == (np.float32 if recipe.data.inputs == "color_depth" else np.uint8)
             assert not np.array_equal(first, second)
-            assert origin == "2 of 200 generated pictures of {}x{}".format(*DATASETS[name].image_size)
+            assert origin == "2 of 200 generated images of {}x{}".format(*DATASETS[name].image_size)
             if name in ("cityscapes", "ade20k"):
                 break  # their recipes differ in nothing that matters here
 
-    def test_real_pictures_are_as_many_as_there_are(self):
-        pictures, origin = find_pictures(RECIPE, None, 9)
-        assert [picture.shape for picture in pictures] == [(32, 64, 3)] * 4
-        assert origin == "4 of 200 pictures of streets"
+    def test_real_images_are_as_many_as_there_are(self):
+        images, origin = find_images(RECIPE, None, 9)
+        assert [image.shape for image in images] == [(32, 64, 3)] * 4
+        assert origin == "4 of 200 images of streets"
 
     def test_missing_data_is_a_sentence(self):
         with pytest.raises(InputError, match=r"There is no folder nowhere"):
-            find_pictures(RECIPES["fcn_r18-d8_512x1024_80k_cityscapes"], "nowhere", 2)
+            find_images(RECIPES["fcn_r18-d8_512x1024_80k_cityscapes"], "nowhere", 2)
 
 
 class TestOnes:
@@ -255,7 +255,7 @@ class TestBench:
         assert report.fps > 0
         assert report.milliseconds == pytest.approx(1000 / report.fps, rel=1e-3)
         assert report.memory_gib is None
-        assert report.procedure.startswith("3 of 200 pictures of streets, the first 2 not counted")
+        assert report.procedure.startswith("3 of 200 images of streets, the first 2 not counted")
         (fps,) = report.verdict  # the row has no parameters and FLOPs, and memory was not measured
         assert f"{small.fps:.2f} published on V100" in fps
         assert fps.endswith("SHOWN (depends on the hardware, not judged)")
@@ -327,11 +327,11 @@ class TestNames:
     def test_each_source_has_its_procedure(self):
         by_source = {(r.source, procedure_of(r)) for r in RECIPES.values()}
         assert by_source == {
-            ("mmsegmentation", "pictures"),
-            ("sssegmentation", "pictures"),
+            ("mmsegmentation", "images"),
+            ("sssegmentation", "images"),
             ("pytorch-auto-drive", "ones"),
-            ("fcn", "pictures"),
-            ("fcnbook", "pictures"),
+            ("fcn", "images"),
+            ("fcnbook", "images"),
         }
 
     @pytest.mark.parametrize("key", ["002-04", "002-05", "002-06"])

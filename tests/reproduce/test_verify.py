@@ -128,22 +128,20 @@ class TestScore:
         assert report.entries_loaded == len(trained.state_dict())
         assert report.parameters == sum(p.numel() for p in trained.parameters())
         assert report.flops == count_cost(RECIPE).flops
-        assert (report.pictures, report.partial) == (4, "")
+        assert (report.images, report.partial) == (4, "")
         assert report.protocol == RECIPE.evaluation.protocol()
         assert (
             json.loads((tmp_path / "runs/verify-000-01/result.json").read_text())["verdict"] == report.verdict
         )
         assert os.listdir(tmp_path / "runs/verify-000-01") == ["result.json"]
         assert lines[0].startswith("weights/small-")
-        assert sum(line.startswith("scale 1  4/4 pictures") for line in lines) == 1
-        assert sum(line.startswith("ms+flip  1/4 pictures") and "ETA" in line for line in lines) == 1
-        assert lines[-2].startswith(f"ms+flip  mIoU {100 * by_hand[1]:.2f} on 4 pictures")
+        assert sum(line.startswith("scale 1  4/4 images") for line in lines) == 1
+        assert sum(line.startswith("ms+flip  1/4 images") and "ETA" in line for line in lines) == 1
+        assert lines[-2].startswith(f"ms+flip  mIoU {100 * by_hand[1]:.2f} on 4 images")
         assert lines[-1] == "result in runs/verify-000-01/result.json"
         passes = [line.partition(" after ")[0] for line in lines if "forward pass" in line]
-        together = [
-            f"ms+flip  0/4 pictures, forward pass {n}" for n in range(1, 13)
-        ]  # 6 scales, mirrored too
-        assert passes == ["scale 1  0/4 pictures, forward pass 1", *together]
+        together = [f"ms+flip  0/4 images, forward pass {n}" for n in range(1, 13)]  # 6 scales, mirrored too
+        assert passes == ["scale 1  0/4 images, forward pass 1", *together]
         assert report.weights_published is True
         assert "…, the published file" in report.text()
 
@@ -156,7 +154,7 @@ class TestScore:
         for said in (
             "row          000-01, fcn_r18-d32_192x384_10k_streets",
             f"SHA-256 {row.sha256_prefix}…",
-            "data         streets val, 4 pictures",
+            "data         streets val, 4 images",
             f"protocol     {RECIPE.evaluation.protocol()}",
             f"published    {row.protocol}",
             f"revision     {row.revision}",
@@ -176,12 +174,12 @@ class TestScore:
         stored = json.loads((tmp_path / "runs/verify-000-01/result.json").read_text())
         assert (stored["miou"], stored["miou_ms_flip"]) == (round(by_hand[0], 6), None)
 
-    def test_a_score_of_some_pictures_gets_no_verdict(self, row, trained):
+    def test_a_score_of_some_images_gets_no_verdict(self, row, trained):
         report = verify(KEY, limit=2, say=silent)
         two = score(trained, build_dataset(RECIPE, "val"), RECIPE, limit=2)
         assert report.miou == round(two.miou, 6)
-        assert (report.pictures, report.verdicts) == (2, [])
-        assert report.verdict == ("no verdict: only the first 2 of 4 pictures were scored, as the limit asks")
+        assert (report.images, report.verdicts) == (2, [])
+        assert report.verdict == ("no verdict: only the first 2 of 4 images were scored, as the limit asks")
         assert verify(KEY, limit=4, say=silent).partial == ""
 
     def test_classes_that_the_split_does_not_hold_are_left_out(self, row, trained, monkeypatch):
@@ -202,7 +200,7 @@ class TestScore:
     def test_without_a_row_a_part_of_the_split_is_a_warning(self, row, monkeypatch):
         monkeypatch.setitem(PUBLISHED, KEY, dataclasses.replace(row, recipe=None))
         report = verify(RECIPE.name, weights="made.pth", limit=1, say=silent)
-        assert report.warnings == ["only 1 of 4 pictures were scored"]
+        assert report.warnings == ["only 1 of 4 images were scored"]
         assert (report.partial, [v["outcome"] for v in report.verdicts]) == ("", ["NO ROW"])
 
     def test_weights_that_are_not_the_published_ones_are_judged_with_a_warning(self, row, by_hand, server):
@@ -223,10 +221,10 @@ class TestScore:
         report = verify(KEY, weights="made.pth", say=silent)
         assert (report.weights_published, report.warnings) == (None, [])
 
-    def test_one_picture_is_singular(self, row):
+    def test_one_image_is_singular(self, row):
         report = verify(KEY, limit=1, say=silent)
-        assert report.verdict == "no verdict: only the first 1 of 4 pictures was scored, as the limit asks"
-        assert "streets val, 1 picture\n" in report.text()
+        assert report.verdict == "no verdict: only the first 1 of 4 images was scored, as the limit asks"
+        assert "streets val, 1 image\n" in report.text()
 
     def test_a_published_average_of_runs_is_not_judged_by_one_file(self, row, monkeypatch):
         best = dataclasses.replace(row, source="pytorch-auto-drive", miou_avg=0.9)
@@ -242,7 +240,7 @@ class TestScore:
 
 class TestData:
     def test_a_split_that_is_not_complete_gets_no_verdict(self, tmp_path):
-        """Two of the 500 validation pictures of Cityscapes."""
+        """Two of the 500 validation images of Cityscapes."""
         recipe = scaled(RECIPES["fcn_r18-d8_512x1024_80k_cityscapes"], "smoke", tmp_path)
         fake_trees.cityscapes(tmp_path / "cityscapes")
         torch.manual_seed(0)
@@ -257,22 +255,22 @@ class TestData:
                 out=tmp_path / "out",
                 say=silent,
             )
-        assert (report.row, report.pictures, report.pictures_published) == ("000-05", 2, 500)
+        assert (report.row, report.images, report.images_published) == ("000-05", 2, 500)
         assert report.verdict == (
-            "no verdict: the data set is not complete, 2 of the 500 pictures of its split are there"
+            "no verdict: the data set is not complete, 2 of the 500 images of its split are there"
         )
-        assert "data         cityscapes val, 2 pictures of 500 published" in report.text()
+        assert "data         cityscapes val, 2 images of 500 published" in report.text()
         dataset = build_dataset(recipe, "val", tmp_path / "cityscapes")
         assert report.miou == round(score(model, dataset, recipe).miou, 6)
 
-    def test_more_pictures_than_published_are_a_warning(self, row, monkeypatch):
+    def test_more_images_than_published_are_a_warning(self, row, monkeypatch):
         """As with Pascal Context, of which two lists of the same split are in use."""
         pretend_published(monkeypatch, RECIPE.data.name, val=3)
         report = verify(KEY, say=silent)
-        assert report.warnings == ["the split here has 4 pictures, the published one 3"]
+        assert report.warnings == ["the split here has 4 images, the published one 3"]
         assert len(report.verdicts) == 1
 
-    def test_every_evaluation_split_has_its_published_number_of_pictures(self):
+    def test_every_evaluation_split_has_its_published_number_of_images(self):
         assert {
             (r.data.name, DATASETS[r.data.name].num_published(r.data.val_split)) for r in RECIPES.values()
         } == {

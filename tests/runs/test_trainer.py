@@ -244,8 +244,8 @@ def test_scores_that_are_no_numbers_still_leave_best_weights(tmp_path):
         for folder, pixels in ((split, np.zeros((64, 96, 3))), (f"{split}annot", np.full((64, 96), value))):
             (tmp_path / "data" / folder).mkdir(parents=True)
             for number in range(4):
-                picture = Image.fromarray(pixels.astype(np.uint8))
-                picture.save(tmp_path / "data" / folder / f"{split}{number}.png")
+                image = Image.fromarray(pixels.astype(np.uint8))
+                image.save(tmp_path / "data" / folder / f"{split}{number}.png")
     recipe = dataclasses.replace(best_of(4), data=RECIPES["fcn_r18-d16_360x480_10k_camvid"].data)
     report = run(recipe, tmp_path / "run", data_root=tmp_path / "data", execution=EVERY_STEP)
     assert np.isnan(report.miou) and "weights of step" in report.protocol
@@ -321,10 +321,10 @@ def test_a_shortened_run_gets_no_verdict_and_says_so_at_its_start(judged, tmp_pa
     assert warnings == ["There will be no verdict: trained for 2 of 4 steps."]
 
 
-def test_a_run_on_a_part_of_the_pictures_gets_no_verdict(judged, tmp_path, monkeypatch):
+def test_a_run_on_a_part_of_the_images_gets_no_verdict(judged, tmp_path, monkeypatch):
     pretend_published(monkeypatch, "streets", train=16, val=500)
     report = run(judged, tmp_path, execution=EVERY_STEP)
-    assert report.verdict == "no verdict: 6 of the 500 pictures of val are there"
+    assert report.verdict == "no verdict: 6 of the 500 images of val are there"
 
 
 def test_a_small_run_of_a_published_recipe_names_its_row(judged, tmp_path):

@@ -161,7 +161,7 @@ def test_seeds_are_judged_together_by_the_rules_of_the_row(finished):
 
 
 def test_a_run_without_a_verdict_leaves_its_group_without_one(finished):
-    reason = "no verdict: 3 of the 500 pictures of val are there"
+    reason = "no verdict: 3 of the 500 images of val are there"
     paths = [finished("a", full(0, miou=0.7)), finished("b", {**full(1, miou=0.7), "verdict": reason})]
     assert compare_runs(paths).groups[0].verdict == reason
 

@@ -20,7 +20,7 @@ NAMES = LabelSet(("sky", "road & <kerb>", "car"), ((70, 130, 180), (128, 64, 128
 
 @pytest.fixture
 def samples():
-    """Three pictures of 4 x 6 pixels: the upper half sky, the lower road; the first column void."""
+    """Three images of 4 x 6 pixels: the upper half sky, the lower road; the first column void."""
     labels = np.array([[0] * 6] * 2 + [[1] * 6] * 2, np.uint8)
     labels[:, 0] = 255
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3)).astype(np.uint8)
@@ -39,7 +39,7 @@ def preds(samples):
 
 
 class TestMaskView:
-    def test_picture_truth_prediction_and_errors(self, samples, preds):
+    def test_image_truth_prediction_and_errors(self, samples, preds):
         sample, pred = samples[0], preds[0]
         page = mask_view(sample.image, sample.labels, pred, NAMES, 0.7, width=6)
         upper = [sample.image, draw.overlay(sample.image, sample.labels, NAMES.palette, 0.7)]
@@ -47,7 +47,7 @@ class TestMaskView:
             draw.overlay(sample.image, pred, NAMES.palette, 0.7),
             draw.error_map(sample.image, sample.labels, pred),
         ]
-        titles = (["picture", "truth"], ["prediction", "errors (orange)"])
+        titles = (["image", "truth"], ["prediction", "errors (orange)"])
         rows = [draw.side_by_side(row, names, 6) for row, names in zip((upper, lower), titles, strict=True)]
         assert np.array_equal(page, draw.stack(rows))
 
@@ -69,7 +69,7 @@ class TestMaskView:
 
 
 class TestMaskViewer:
-    def test_the_worst_picture_comes_first(self, samples, preds):
+    def test_the_worst_image_comes_first(self, samples, preds):
         viewer = MaskViewer(samples, preds, NAMES)
         shown = []
         for place in (1, 2, 3):
@@ -91,7 +91,7 @@ class TestMaskViewer:
         viewer = MaskViewer(samples, preds, NAMES)
         seen = [bytes(viewer.image.value)]
         changes = [
-            ("picture", 3),
+            ("image", 3),
             ("opacity", 0.1),
             ("only", "sky"),
             ("safe_colours", True),
@@ -102,8 +102,8 @@ class TestMaskViewer:
             seen.append(bytes(viewer.image.value))
         assert len(set(seen)) == len(seen)
 
-    def test_iou_of_the_shown_picture_by_hand(self, samples, preds):
-        """Picture 0: sky 5 of 10 found, nothing else called sky; road 10 of 10, 5 too many; void not counted."""
+    def test_iou_of_the_shown_image_by_hand(self, samples, preds):
+        """Image 0: sky 5 of 10 found, nothing else called sky; road 10 of 10, 5 too many; void not counted."""
         viewer = MaskViewer(samples, preds, NAMES, opacity=0.5)
         viewer.picture.value = 2
         rows = [line.split("<td") for line in viewer.table.value.split("<tr")[2:]]
@@ -113,11 +113,11 @@ class TestMaskViewer:
             ["road &amp; &lt;kerb&gt;", "41.7 %", "66.7 %"],
             ["car", "0.0 %", "–"],
         ]
-        assert viewer.summary() == "street 0: mIoU of this picture 58.3 % (prediction); 2 of 3, worst first"
+        assert viewer.summary() == "street 0: mIoU of this image 58.3 % (prediction); 2 of 3, worst first"
         assert viewer.headline.value == f"<b>{html.escape(viewer.summary())}</b>"
 
     def test_orders(self, samples, preds):
-        other = [preds[0], preds[2], preds[2]]  # far worse on the second picture
+        other = [preds[0], preds[2], preds[2]]  # far worse on the second image
         viewer = MaskViewer(samples, preds, NAMES, second=other, names=("A", "B"))
         viewer.picture.value = 3
         viewer.order.value = "difference"
@@ -126,7 +126,7 @@ class TestMaskViewer:
         assert viewer.index == 0
 
     def test_worst_in_the_class_first(self, samples, preds):
-        preds[1][3, 1:] = 2  # road called car: the best picture is now the worst for road, not in the mean
+        preds[1][3, 1:] = 2  # road called car: the best image is now the worst for road, not in the mean
         viewer = MaskViewer(samples, preds, NAMES)
         first = viewer.index
         viewer.only.value = "road & <kerb>"
@@ -138,7 +138,7 @@ class TestMaskViewer:
         assert [viewer._scores[0][k].iou_per_class[0] for k in viewer._order] == [0.0, 0.5, 1.0]
         assert first == 2
 
-    def test_a_picture_stays_when_the_class_does_not_change_the_order(self, samples, preds):
+    def test_an_image_stays_when_the_class_does_not_change_the_order(self, samples, preds):
         viewer = MaskViewer(samples, preds, NAMES)
         viewer.picture.value = 3
         viewer.only.value = "sky"
@@ -160,18 +160,18 @@ class TestMaskViewer:
         viewer = MaskViewer(Dataset(), made, NAMES)
         assert np.array_equal(viewer.view(), MaskViewer(samples, preds, NAMES).view())
 
-    def test_a_single_picture(self, samples, preds):
+    def test_a_single_image(self, samples, preds):
         viewer = MaskViewer(samples[:1], preds[:1], NAMES)
         assert viewer.picture.disabled
         viewer.opacity.value = 1.0
         assert viewer.index == 0
 
-    def test_pictures_without_labelled_pixels_come_last(self, samples, preds):
+    def test_images_without_labelled_pixels_come_last(self, samples, preds):
         void = samples[0]._replace(labels=np.full((4, 6), 255, np.uint8))
         viewer = MaskViewer([void, *samples[:1]], preds[:2], NAMES)
         assert viewer._order == [1, 0]
         viewer.picture.value = 2
-        assert "mIoU of this picture –" in viewer.summary()
+        assert "mIoU of this image –" in viewer.summary()
 
     @pytest.mark.parametrize("count", [0, 4])
     def test_wrong_number_of_predictions(self, samples, preds, count):
@@ -192,20 +192,20 @@ class TestMaskViewer:
     def test_errors_of_a_callback_are_shown_in_the_widget(self, samples, preds):
         viewer = MaskViewer(samples, preds, NAMES)
         samples[0] = samples[0]._replace(image=np.zeros((9, 9, 3), np.uint8))
-        with pytest.raises(ValueError, match="picture is 9x9"):
+        with pytest.raises(ValueError, match="image is 9x9"):
             viewer.picture.value = 2
-        assert "the picture is 9x9 and its labels have shape (4, 6)" in html.unescape(viewer.error.value)
+        assert "the image is 9x9 and its labels have shape (4, 6)" in html.unescape(viewer.error.value)
         viewer.picture.value = 3
         assert viewer.error.value == ""
 
-    def test_it_carries_a_picture_and_a_line_of_itself(self, samples, preds):
+    def test_it_carries_an_image_and_a_line_of_itself(self, samples, preds):
         viewer = MaskViewer(samples, preds, NAMES)
         bundle = viewer._repr_mimebundle_(include=None, exclude=None)
         assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == viewer.model_id
         assert bundle["text/plain"] == viewer.summary()
         assert json.dumps(bundle)
         kept = pixels(base64.b64decode(bundle["image/png"]))
-        page = viewer.picture_of_itself()
+        page = viewer.still_image()
         assert kept.shape == page.shape
         assert np.abs(kept.astype(int) - page).mean() < 6  # 256 colours
         upper = page.shape[0] - draw.legend(NAMES, page.shape[1], ["100.0 %"] * 3).shape[0]
@@ -213,7 +213,7 @@ class TestMaskViewer:
         assert np.array_equal(page[upper - view.shape[0] : upper], view)
 
     def test_redrawing_is_fast_enough_for_a_slider(self):
-        """0.07 s for four pictures of CamVid's size, measured."""
+        """0.07 s for four images of CamVid's size, measured."""
         rng = np.random.default_rng(0)
         image = rng.integers(0, 256, (360, 480, 3)).astype(np.uint8)
         ids = rng.integers(0, 10, (360, 480)).astype(np.uint8)

@@ -70,8 +70,8 @@ class TestRunView:
         some = run_view(RunCurves([START, train(10), train(20)]), STREETS)
         ious = {"event": "validation", "step": 20, "miou": 0.5, "iou_per_class": [0.5] * 10}
         more = run_view(RunCurves([START, train(10), train(20), ious]), STREETS)
-        picture = np.full((50, 500, 3), 7, np.uint8)
-        all_of_it = run_view(RunCurves([START, train(10), train(20), ious]), STREETS, [picture, picture])
+        image = np.full((50, 500, 3), 7, np.uint8)
+        all_of_it = run_view(RunCurves([START, train(10), train(20), ious]), STREETS, [image, image])
         assert nothing.shape[1] == some.shape[1] == more.shape[1] == all_of_it.shape[1] == 1000
         assert not np.array_equal(nothing, some)
         assert (more == STREETS.palette[8]).all(-1).sum() > 1000  # the bar of the cars
@@ -125,15 +125,14 @@ class TestTrainingWatcher:
         with run.lock():
             watcher = TrainingWatcher(run.path)
             assert (
-                watcher.summary()
-                == "a recipe running, step 40 of 100, loss 0.600, 51.3 pictures/s, 2 min left"
+                watcher.summary() == "a recipe running, step 40 of 100, loss 0.600, 51.3 images/s, 2 min left"
             )
             before = watcher.image.value
             add_step(run, 90)
             run.append_event("validation", step=90, miou=0.4567, iou_per_class=[0.4567] * 10)
             watcher.refresh()
             assert watcher.summary() == (
-                "a recipe running, step 90 of 100, loss 0.100, mIoU 45.7 %, 51.3 pictures/s, 0 s left"
+                "a recipe running, step 90 of 100, loss 0.100, mIoU 45.7 %, 51.3 images/s, 0 s left"
             )
         assert watcher.image.value != before
         expected = run_view(RunCurves(run.events()), STREETS)
@@ -178,18 +177,18 @@ class TestTrainingWatcher:
     def test_the_last_masks_are_shown(self, run):
         run.predictions.mkdir()
         for index, grey in enumerate((10, 20, 30)):
-            picture = np.full((30, 1000, 3), grey, np.uint8)
-            (run.predictions / f"{index}.png").write_bytes(draw.png_bytes(picture))
-            (run.predictions / f"{index}_mask.png").write_bytes(draw.png_bytes(picture[..., 0]))
-        page = TrainingWatcher(run.path, num_pictures=2).view()
+            image = np.full((30, 1000, 3), grey, np.uint8)
+            (run.predictions / f"{index}.png").write_bytes(draw.png_bytes(image))
+            (run.predictions / f"{index}_mask.png").write_bytes(draw.png_bytes(image[..., 0]))
+        page = TrainingWatcher(run.path, num_images=2).view()
         assert page[-60:, 0, 0].tolist() == [10] * 30 + [20] * 30
 
-    def test_it_carries_a_picture_and_a_line_of_itself(self, run):
+    def test_it_carries_an_image_and_a_line_of_itself(self, run):
         watcher = TrainingWatcher(run.path)
         bundle = watcher._repr_mimebundle_(include=None, exclude=None)
         assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == watcher.model_id
         assert bundle["text/plain"] == watcher.summary()
-        assert pixels(base64.b64decode(bundle["image/png"])).shape == watcher.picture_of_itself().shape
+        assert pixels(base64.b64decode(bundle["image/png"])).shape == watcher.still_image().shape
 
     def test_errors_of_the_button_are_shown_in_the_widget(self, run, caplog):
         watcher = TrainingWatcher(run.path)
@@ -280,8 +279,8 @@ class TestWatch:
         assert capsys.readouterr().out.endswith("Run this cell again to watch on.\n")
 
 
-def test_an_executed_notebook_keeps_the_last_picture(run, monkeypatch):
-    """In a real kernel: one output with the widget and its picture; printed lines only where nobody looks."""
+def test_an_executed_notebook_keeps_the_last_image(run, monkeypatch):
+    """In a real kernel: one output with the widget and its image; printed lines only where nobody looks."""
     import nbclient
     import nbformat
 

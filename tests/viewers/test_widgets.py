@@ -1,4 +1,4 @@
-"""Images for a notebook to keep, of pictures and of boxes of widgets."""
+"""Images for a notebook to keep, of images and of boxes of widgets."""
 
 import base64
 
@@ -19,11 +19,11 @@ def shown(monkeypatch):
 
 
 @pytest.fixture
-def picture():
+def image():
     return np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
 
 
-def test_a_shown_picture_has_64_colours_at_most(shown, picture):
+def test_a_shown_image_has_64_colours_at_most(shown, picture):
     show(picture)
     ((image, _),) = shown
     assert image.tobytes() == still(picture).tobytes()
@@ -32,12 +32,12 @@ def test_a_shown_picture_has_64_colours_at_most(shown, picture):
     assert np.abs(np.array(still(flat).convert("RGB")).astype(int) - flat).max() <= 4
 
 
-def test_a_box_is_displayed_as_widgets_and_as_a_png(shown, picture):
+def test_a_box_is_displayed_as_widgets_and_as_a_png(shown, image):
     box = widgets.VBox([widgets.IntSlider()])
-    show_box(box, picture)
+    show_box(box, image)
     ((bundle, how),) = shown
     assert how == {"raw": True}
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == box.model_id
     assert np.array_equal(
-        pixels(base64.b64decode(bundle["image/png"])), np.array(still(picture).convert("RGB"))
+        pixels(base64.b64decode(bundle["image/png"])), np.array(still(image).convert("RGB"))
     )

@@ -56,7 +56,7 @@ def onnx_file(tmp_path_factory):
 
 
 def expected_logits(model, images):
-    """The way of `segment`, written out: logits of the network, brought to the size of the pictures."""
+    """The way of `segment`, written out: logits of the network, brought to the size of the images."""
     with torch.no_grad():
         logits = model.eval()(images).main
     return F.interpolate(
@@ -138,7 +138,7 @@ def test_the_torch_file_carries_the_recipe_too(tmp_path):
 
 
 class SizeKnown(nn.Module):
-    """A head for one size of pictures only: it adds a learned map, as networks with position embeddings do."""
+    """A head for one size of images only: it adds a learned map, as networks with position embeddings do."""
 
     def __init__(self, size):
         super().__init__()

@@ -632,7 +632,7 @@ class TestStartWeights:
         with pytest.raises(InputError, match=r"no ImageNet backbone but FCN.*load_published"):
             load_start_weights(fcn(), save(tmp_path / "file.pth", {"state_dict": mmseg_fcn()}))
 
-    def test_vgg16_fills_the_trunk_and_turns_its_classifier_into_convolutions(self, tmp_path):
+    def test_vgg16_fills_the_backbone_and_turns_its_classifier_into_convolutions(self, tmp_path):
         entries, model = torchvision_vgg16(), paper(stride=8)
         report = load_published(model, save(tmp_path / "vgg16.pth", entries))
         assert set(report.dropped) == {"classifier.6.weight", "classifier.6.bias"}

@@ -75,8 +75,8 @@ def _dialect_slip(matrix: Tensor, got: float) -> str:
 
 
 @exercise
-def check_two_pictures(answer: Sequence[tuple[Any, Any]]) -> str | None:
-    """Exercise 3: labels and predictions of two pictures whose mean of picture scores far exceeds the score of the set.
+def check_two_images(answer: Sequence[tuple[Any, Any]]) -> str | None:
+    """Exercise 3: labels and predictions of two images whose mean of image scores far exceeds the score of the set.
 
     Answer: two (labels, pred) pairs of class ids 0 and 1; the gap must be at least 0.2.
     """
@@ -86,20 +86,20 @@ def check_two_pictures(answer: Sequence[tuple[Any, Any]]) -> str | None:
     for number, (labels, pred) in enumerate(answer):
         labels, pred = (torch.as_tensor(np.asarray(ids)) for ids in (labels, pred))
         if labels.shape != pred.shape or labels.ndim != 2:
-            return f"Labels and prediction of picture {number} must be two-dimensional and of the same size."
+            return f"Labels and prediction of image {number} must be two-dimensional and of the same size."
         matrices.append(confusion_matrix(pred, labels, 2))
         pair_ious += [iou for iou in compute_scores(matrices[-1]).iou_per_class if not math.isnan(iou)]
     whole, mean = (
         compute_scores(sum(matrices, torch.zeros(2, 2, dtype=torch.int64))),
         float(np.mean(pair_ious)),
     )
-    numbers = f"The mean over pictures is {mean:.3f}, the score of the set {whole.miou:.3f}"
+    numbers = f"The mean over images is {mean:.3f}, the score of the set {whole.miou:.3f}"
     if math.isnan(whole.miou):
         return "No pixel is labelled."
     if mean - whole.miou < -0.05:
-        return f"{numbers}: the gap points the other way. The picture that is predicted well should be the small one."
+        return f"{numbers}: the gap points the other way. The image that is predicted well should be the small one."
     if mean - whole.miou < 0.2:
-        return f"{numbers}; the gap must be at least 0.2. The pictures may differ in size: let the bad one be large."
+        return f"{numbers}; the gap must be at least 0.2. The images may differ in size: let the bad one be large."
     return None
 
 
@@ -112,7 +112,7 @@ def check_border_band(answer: Callable[[Tensor, int], Tensor]) -> str | None:
         ("the same row at width 2", hand, 2),
         ("a row 0 0 255 0 0 0 at width 1", torch.tensor([[[0, 0, IGNORE_INDEX, 0, 0, 0]]]), 1),
         ("a row 0 0 255 1 1 1 at width 2", torch.tensor([[[0, 0, IGNORE_INDEX, 1, 1, 1]]]), 2),
-        ("a picture of one class at width 3", torch.full((1, 5, 7), 4), 3),
+        ("an image of one class at width 3", torch.full((1, 5, 7), 4), 3),
     ]
     generator = torch.Generator().manual_seed(0)
     blocks = (

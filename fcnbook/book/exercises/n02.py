@@ -18,13 +18,13 @@ from fcnbook.recipe import FCNSkipHeadSpec, VGGSpec
 @exercise
 def check_crop_offset(answer: float) -> str | None:
     """Exercise 1: the crop of FCN-32s for a kernel of 3 in fc6 and a first padding of 33. Answer: a number."""
-    trunk = VGG16(VGGSpec(width=1, first_padding=33))
+    backbone = VGG16(VGGSpec(width=1, first_padding=33))
     spec = FCNSkipHeadSpec(stride=32, kernel_size=3, channels=1)
-    expected = FCNSkipHead(spec, trunk.stages, 1, grids=trunk.grids).offsets["score"]
+    expected = FCNSkipHead(spec, backbone.stages, 1, grids=backbone.grids).offsets["score"]
     hint = number_hint(answer, expected, 1e-6)
     if hint is None:
         return None
-    c5 = trunk.grids["c5"]
+    c5 = backbone.grids["c5"]
     slips = {
         19.0: "19 belongs to the paper's kernel of 7 and padding of 100.",
         c5.shift: "That is where pixel 0 lies in pool5. fc6 and the upsampling come after it.",
@@ -88,7 +88,7 @@ def check_at_once(answer: tuple[float, float]) -> str | None:
 
 @exercise
 def check_upsampled_size(answer: Callable[[int], int]) -> str | None:
-    """Exercise 4: the side of FCN-32s' upsampled scores. Answer: a function from a picture's side to it."""
+    """Exercise 4: the side of FCN-32s' upsampled scores. Answer: a function from an image's side to it."""
     for side in (375, 500, 256, 512, 1024, 224, 33, 1, 289, 290, 321):
         got, expected = answer(side), _upsampled_size(side)
         if got == expected:
@@ -110,9 +110,9 @@ def check_upsampled_size(answer: Callable[[int], int]) -> str | None:
 def _upsampled_size(side: int) -> int:
     # Read off the packaged network, on the meta device, where a forward pass computes shapes and nothing else.
     with torch.device("meta"):
-        trunk = VGG16(VGGSpec(width=1))
+        backbone = VGG16(VGGSpec(width=1))
         spec = FCNSkipHeadSpec(stride=32, channels=1)
-        head = FCNSkipHead(spec, trunk.stages, 1, grids=trunk.grids)
-        scores = head.classify(trunk(torch.empty(1, 3, side, side))["c5"])
+        head = FCNSkipHead(spec, backbone.stages, 1, grids=backbone.grids)
+        scores = head.classify(backbone(torch.empty(1, 3, side, side))["c5"])
         enlarged: Any = head.get_submodule(head.last)(head.score_fr(scores))
     return int(enlarged.shape[-1])

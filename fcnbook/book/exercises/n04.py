@@ -26,7 +26,7 @@ def check_output_stride(answer: Callable[[Sequence[int]], int]) -> str | None:
         if got == expected:
             continue
         if got == prod(strides):
-            return f"For {strides} you return {got}. The stem halves the picture, and so does the max pool."
+            return f"For {strides} you return {got}. The stem halves the image, and so does the max pool."
         if got == 2 * prod(strides):
             return f"For {strides} you return {got}. Both the stem and the max pool have a stride of 2."
         if got == 4 + sum(strides) or got == sum(strides):

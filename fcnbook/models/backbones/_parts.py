@@ -1,4 +1,4 @@
-"""What CaffeNet and GoogLeNet share: the pool, the response normalisation, the refusal of small pictures."""
+"""What CaffeNet and GoogLeNet share: the pool, the response normalisation, the refusal of small images."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def response_norm() -> nn.LocalResponseNorm:
 
 
 def require_size(images: Tensor, min_size: int, name: str, padding_for_all: int) -> None:
-    """Refuse pictures of which the pools leave nothing.
+    """Refuse images of which the pools leave nothing.
 
     Raises:
-        InputError: a side of the pictures is shorter than `min_size` pixels.
+        InputError: a side of the images is shorter than `min_size` pixels.
     """
     height, width = images.shape[-2:]
     if min(height, width) < min_size:
         raise InputError(
-            f"The pictures have {height}x{width} pixels, and {name} with this first_padding needs {min_size} a "
-            f"side. A first_padding of {padding_for_all} or more accepts pictures of every size."
+            f"The images have {height}x{width} pixels, and {name} with this first_padding needs {min_size} a "
+            f"side. A first_padding of {padding_for_all} or more accepts images of every size."
         )

@@ -1,4 +1,4 @@
-"""The trunk of the paper's FCN-AlexNet: images (N, 3, H, W) -> `Features` c0, c5."""
+"""The backbone of the paper's FCN-AlexNet: images (N, 3, H, W) -> `Features` c0, c5."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class CaffeNet(nn.Module):
             32.
 
         Raises:
-            InputError: the pictures leave nothing of pool5.
+            InputError: the images leave nothing of pool5.
         """
         require_size(images, self.min_size, "CaffeNet", padding_for_all=19)
         x = images

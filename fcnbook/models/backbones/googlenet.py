@@ -1,4 +1,4 @@
-"""The trunk of the paper's FCN-GoogLeNet: images (N, 3, H, W) -> `Features` c0, c5."""
+"""The backbone of the paper's FCN-GoogLeNet: images (N, 3, H, W) -> `Features` c0, c5."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class GoogLeNet(nn.Module):
             stride 32.
 
         Raises:
-            InputError: the pictures leave nothing of c5.
+            InputError: the images leave nothing of c5.
         """
         require_size(images, self.min_size, "GoogLeNet", padding_for_all=18)
         x = self.norm(pool(self.conv1(images)))

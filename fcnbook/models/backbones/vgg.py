@@ -1,4 +1,4 @@
-"""VGG16 trunks of the FCN paper: images (N, C, H, W) -> `Features` c0, c3, c4, c5; or those of two streams.
+"""VGG16 backbones of the FCN paper: images (N, C, H, W) -> `Features` c0, c3, c4, c5; or those of two streams.
 
 Taught in notebook 02.
 """
@@ -64,7 +64,7 @@ class VGG16(nn.Module):
 
         Returns:
             c0, the images themselves, to whose size the scores are cropped, and c3, c4, c5, the outputs of
-            pool3, pool4, pool5 at strides 8, 16, 32. With the paper's padding they extend beyond the picture.
+            pool3, pool4, pool5 at strides 8, 16, 32. With the paper's padding they extend beyond the image.
         """
         features, x = {"c0": images}, images
         for block, (num_convs, _) in enumerate(BLOCKS, start=1):
@@ -77,7 +77,7 @@ class VGG16(nn.Module):
 
 
 class TwoStreamVGG16(nn.Module):
-    """Two VGG16 trunks side by side, late fusion: `color` sees the first three channels, `hha` the last three.
+    """Two VGG16 backbones side by side, late fusion: `color` sees the first three channels, `hha` the last three.
 
     They share no weights; `LateFusionHead` brings their scores together.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ASPPHead(nn.Module):
-    """The mean of the picture and convolutions of several dilations side by side; then 3x3 and 1x1.
+    """The mean of the image and convolutions of several dilations side by side; then 3x3 and 1x1.
 
     Args:
         spec: which stage is read, width, dilations, dropout.
@@ -52,7 +52,7 @@ class ASPPHead(nn.Module):
         """Logits (N, K, h, w) at the resolution of the stage that is read.
 
         Raises:
-            ValueError: one picture in training mode; the image pool leaves batch norm a single value.
+            ValueError: one image in training mode; the image pool leaves batch norm a single value.
         """
         x = features[self.stage]
         image = self.image_pool(x).expand(-1, -1, *x.shape[-2:])  # what a bilinear resize of one cell gives

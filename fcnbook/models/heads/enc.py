@@ -53,9 +53,9 @@ class EncHead(nn.Module):
 
 
 class ContextEncoding(nn.Module):
-    """Weighs the channels of a map by what the whole picture holds.
+    """Weighs the channels of a map by what the whole image holds.
 
-    The picture's vector is the mean of its `Encoding` over the codewords, after batch norm and ReLU. A gate
+    The image's vector is the mean of its `Encoding` over the codewords, after batch norm and ReLU. A gate
     made from it, between 0 and 1, says how much of each channel is added to the channel once more.
     """
 
@@ -66,18 +66,18 @@ class ContextEncoding(nn.Module):
         self.fc = nn.Sequential(nn.Linear(channels, channels), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, h, w) -> the weighed map (N, C, h, w), and the picture's vector (N, C)."""
+        """(N, C, h, w) -> the weighed map (N, C, h, w), and the image's vector (N, C)."""
         code = self.encoding(self.encoding_project(x)).mean(dim=1)
         return torch.relu(x + x * self.fc(code)[:, :, None, None]), code
 
 
 class Encoding(nn.Module):
-    """Sums of the differences between a picture's positions and learned codewords, each softly assigned.
+    """Sums of the differences between an image's positions and learned codewords, each softly assigned.
 
     Position n belongs to codeword k by the softmax over k of scale_k * |z_n - c_k|^2. The square is expanded
     to |z_n|^2 - 2 z_n . c_k + |c_k|^2, and the sums likewise, so that both are matrix products and no tensor
     of positions x codewords x channels exists: for 64x128 positions, 32 codewords and 512 channels it would
-    take 512 MiB a picture in float32. The price: where |z_n - c_k| is much smaller than |z_n|, the expanded
+    take 512 MiB an image in float32. The price: where |z_n - c_k| is much smaller than |z_n|, the expanded
     square loses as many digits as |z_n|^2 has more.
 
     Args:

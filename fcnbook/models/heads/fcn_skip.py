@@ -1,4 +1,4 @@
-"""The heads of the FCN paper: `Features` of its trunks -> logits (N, K, H, W); strides 32, 16, 8, one or two streams.
+"""The heads of the FCN paper: `Features` -> logits (N, K, H, W); strides 32, 16 and 8, one or two streams.
 
 Taught in notebook 02.
 """
@@ -38,7 +38,7 @@ class Classifier(nn.Module):
         spec: width and kernel of fc6, dropout.
         in_channels: of c5.
         num_classes: K.
-        batch_norm: whether fc6 and fc7 have batch norm, as the trunk's convolutions then do.
+        batch_norm: whether fc6 and fc7 have batch norm, as the backbone's convolutions then do.
     """
 
     def __init__(self, spec: FCNSkipHeadSpec, in_channels: int, num_classes: int, batch_norm: bool) -> None:
@@ -58,7 +58,7 @@ class Classifier(nn.Module):
         """What the score layers read: c5 after fc6 and fc7, (N, channels, h - k + 1, w - k + 1).
 
         Raises:
-            InputError: the pictures are too small for fc6.
+            InputError: the images are too small for fc6.
         """
         if self.spec.channels is None:
             return self.dropout(pool5)
@@ -66,8 +66,8 @@ class Classifier(nn.Module):
         missing = kernel - min(height, width)
         if missing > 0:
             raise InputError(
-                f"The pictures are too small: pool5 has {height}x{width} cells, and the kernel of fc6 needs {kernel} "
-                f"a side. Add {16 * missing} to first_padding, or take pictures {32 * missing} pixels larger."
+                f"The images are too small: pool5 has {height}x{width} cells, and the kernel of fc6 needs {kernel} "
+                f"a side. Add {16 * missing} to first_padding, or take images {32 * missing} pixels larger."
             )
         x: Tensor = self.dropout(F.relu(self.bn6(self.fc6(pool5)), inplace=True))
         x = self.dropout(F.relu(self.bn7(self.fc7(x)), inplace=True))
@@ -86,11 +86,11 @@ class FCNSkipHead(Classifier):
     A crop offset says which cell of one map lies on cell 0 of another. All are derived from the kernels,
     strides and paddings in force, and are the numbers of the released networks for a first padding of 100.
 
-    The scores cover the picture, whatever its size, if the first padding is large enough. From a second limit on
-    there is no smallest picture either; with less padding, fc6 needs a pool5 of at least k cells a side. With k
+    The scores cover the image, whatever its size, if the first padding is large enough. From a second limit on
+    there is no smallest image either; with less padding, fc6 needs a pool5 of at least k cells a side. With k
     the kernel of fc6, or 1 without it:
 
-        trunk, stride    scores cover the picture    pictures of every size
+        backbone, stride    scores cover the image    images of every size
         VGG16, 32        16 k - 31 (81 for k = 7)    16 k - 15 (97)
         VGG16, 16        16 k - 39 (73)              16 k - 15 (97)
         VGG16, 8         16 k - 43 (69)              16 k - 15 (97)
@@ -99,13 +99,13 @@ class FCNSkipHead(Classifier):
 
     Args:
         spec: stride, width and kernel of fc6, at once or in stages, geometric classes, dropout.
-        stages: of the trunk; tells channels.
+        stages: of the backbone; tells channels.
         num_classes: K.
-        grids: of the trunk; where the cells of c0, c5, and of c4 and c3 for the skips lie.
-        batch_norm: whether fc6 and fc7 have batch norm, as the trunk's convolutions then do.
+        grids: of the backbone; where the cells of c0, c5, and of c4 and c3 for the skips lie.
+        batch_norm: whether fc6 and fc7 have batch norm, as the backbone's convolutions then do.
 
     Raises:
-        ValueError: the trunk's first padding is too small for the scores to begin outside the picture, its cells
+        ValueError: the backbone's first padding is too small for the scores to begin outside the image, its cells
             cannot be brought onto the pixels, or it has no stages for the skips.
 
     Source: Long, Shelhamer, Darrell, arXiv:1411.4038, section 4, and the released networks.
@@ -138,10 +138,10 @@ class FCNSkipHead(Classifier):
         self.add_module(self.last + suffix, last)
 
     def forward(self, features: Features) -> Tensor | SegLogits:
-        """Logits (N, K, H, W) at the size of the pictures, `features["c0"]`; with `geometry` if there are two sets.
+        """Logits (N, K, H, W) at the size of the images, `features["c0"]`; with `geometry` if there are two sets.
 
         Raises:
-            InputError: the pictures are too small for fc6, or the scores end before the picture does.
+            InputError: the images are too small for fc6, or the scores end before the image does.
         """
         fc7 = self.classify(features["c5"])
         main = self.scores(fc7, features)
@@ -157,7 +157,7 @@ class FCNSkipHead(Classifier):
             skip = self.get_submodule(score + suffix)(skip)
             x = add_cropped(self.get_submodule(upsample + suffix)(x), skip, self.offsets[score])
         x = self.get_submodule(self.last + suffix)(x)
-        return crop_to_picture(x, features["c0"], self.offsets["score"])
+        return crop_to_image(x, features["c0"], self.offsets["score"])
 
 
 class LateFusionHead(nn.Module):
@@ -171,10 +171,10 @@ class LateFusionHead(nn.Module):
         stages: of `TwoStreamVGG16`; tells channels.
         num_classes: K.
         grids: of `TwoStreamVGG16`; where the cells of c0 and of "color.c5", which are those of "hha.c5", lie.
-        batch_norm: whether fc6 and fc7 have batch norm, as the trunk's convolutions then do.
+        batch_norm: whether fc6 and fc7 have batch norm, as the backbone's convolutions then do.
 
     Raises:
-        ValueError: skips or geometric classes are asked for, or the trunk's first padding is too small.
+        ValueError: skips or geometric classes are asked for, or the backbone's first padding is too small.
 
     Source: Long, Shelhamer, Darrell, arXiv:1411.4038, section 5, and the released network nyud-fcn32s-color-hha.
     """
@@ -200,14 +200,14 @@ class LateFusionHead(nn.Module):
         self.offset = crop_offsets(spec, {"c0": grids["c0"], "c5": grids["color.c5"]})["score"]
 
     def forward(self, features: Features) -> Tensor:
-        """Logits (N, K, H, W) at the size of the pictures, `features["c0"]`.
+        """Logits (N, K, H, W) at the size of the images, `features["c0"]`.
 
         Raises:
-            InputError: the pictures are too small for fc6, or the scores end before the picture does.
+            InputError: the images are too small for fc6, or the scores end before the image does.
         """
         color = self.color.score_fr(self.color.classify(features["color.c5"]))
         hha = self.hha.score_fr(self.hha.classify(features["hha.c5"]))
-        return crop_to_picture(self.upscore(0.5 * color + 0.5 * hha), features["c0"], self.offset)
+        return crop_to_image(self.upscore(0.5 * color + 0.5 * hha), features["c0"], self.offset)
 
 
 def score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:
@@ -219,17 +219,17 @@ def score_layer(in_channels: int, num_classes: int) -> nn.Conv2d:
     return layer
 
 
-def crop_to_picture(scores: Tensor, images: Tensor, offset: int) -> Tensor:
-    """The part of the upsampled scores that lies on the pictures, (N, K, H, W).
+def crop_to_image(scores: Tensor, images: Tensor, offset: int) -> Tensor:
+    """The part of the upsampled scores that lies on the images, (N, K, H, W).
 
     Raises:
-        InputError: the scores end before the picture does, because a strided first convolution dropped its border.
+        InputError: the scores end before the image does, because a strided first convolution dropped its border.
     """
     missing = max(images.shape[d] - (scores.shape[d] - offset) for d in (-2, -1))
     if missing > 0:
         raise InputError(
-            f"The upsampled scores end {missing} pixels before the pictures of {images.shape[-2]}x{images.shape[-1]} "
-            "do. Add 16 to first_padding, or take the least padding that FCNSkipHead states for this trunk."
+            f"The upsampled scores end {missing} pixels before the images of {images.shape[-2]}x{images.shape[-1]} "
+            "do. Add 16 to first_padding, or take the least padding that FCNSkipHead states for this backbone."
         )
     return crop(scores, images.shape[-2:], offset)
 
@@ -243,18 +243,18 @@ def crop_offsets(spec: FCNSkipHeadSpec, grids: Mapping[str, Grid]) -> dict[str, 
 
     Returns:
         The offset before each sum, by the name of its score layer, and "score", that of the upsampled scores
-        within which the picture lies. Of the paper: 19 (stride 32), 5 and 27 (stride 16), 5, 9 and 31 (stride
+        within which the image lies. Of the paper: 19 (stride 32), 5 and 27 (stride 16), 5, 9 and 31 (stride
         8); 18 for FCN-AlexNet.
 
     Raises:
-        ValueError: the scores begin inside the picture, their cells do not lie on its pixels, or a stage is missing.
+        ValueError: the scores begin inside the image, their cells do not lie on its pixels, or a stage is missing.
     """
     kernel_size = 1 if spec.channels is None else spec.kernel_size
     offsets, grid = {}, grids["c5"].conv(kernel_size)
     for _, score, stage, _ in SKIPS[: NUM_SKIPS[spec.stride]]:
         if stage not in grids:
             raise ValueError(
-                f"Stride {spec.stride} adds scores of {stage}, which this trunk lacks; take stride 32."
+                f"Stride {spec.stride} adds scores of {stage}, which this backbone lacks; take stride 32."
             )
         grid = grid.transposed_conv(4, stride=2)
         offsets[score] = offset = grids[stage].crop_offset(grid)
@@ -264,12 +264,12 @@ def crop_offsets(spec: FCNSkipHeadSpec, grids: Mapping[str, Grid]) -> dict[str, 
     if not (grid.shift - grids["c0"].shift).is_integer():
         raise ValueError(
             f"With an upscore_kernel of {upscore_kernel} the scores lie half a pixel beside the pixels of the "
-            f"picture, so no crop aligns them; take {2 * spec.stride - 1 + upscore_kernel % 2}."
+            f"image, so no crop aligns them; take {2 * spec.stride - 1 + upscore_kernel % 2}."
         )
     offsets["score"] = grid.crop_offset(grids["c0"])
     if offsets["score"] < 0:
         raise ValueError(
-            f"The upsampled scores would begin {-offsets['score']} pixels inside the picture: with fc6's "
+            f"The upsampled scores would begin {-offsets['score']} pixels inside the image: with fc6's "
             f"kernel_size of {kernel_size} and stride {spec.stride}, add at least that to first_padding."
         )
     return offsets

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class PSPHead(nn.Module):
     """Averages over coarse grids, each through a 1x1 convolution, beside the map itself; then 3x3 and 1x1.
 
-    A grid of one cell gives every pixel the context of the whole picture, finer ones that of its region.
+    A grid of one cell gives every pixel the context of the whole image, finer ones that of its region.
 
     Args:
         spec: which stage is read, width, cells a side of each grid, dropout.
@@ -55,7 +55,7 @@ class PSPHead(nn.Module):
         """Logits (N, K, h, w) at the resolution of the stage that is read.
 
         Raises:
-            ValueError: one picture in training mode; the grid of one cell leaves batch norm a single value.
+            ValueError: one image in training mode; the grid of one cell leaves batch norm a single value.
         """
         x = features[self.stage]
         grids = [unit(grid) for unit, grid in zip(self.psp_modules, self.averages(x), strict=True)]

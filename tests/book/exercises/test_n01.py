@@ -82,25 +82,25 @@ BAD = ([[0] * 9 + [1] * 9], [[1] * 9 + [0] * 9])
         ([GOOD, ([[0, 2]], [[0, 1]])], "hold the value 2"),
     ],
 )
-def test_two_pictures_hints(answer, hint, capsys):
-    assert n01.check_two_pictures(answer) is False
+def test_two_images_hints(answer, hint, capsys):
+    assert n01.check_two_images(answer) is False
     assert hint in capsys.readouterr().out
 
 
-def test_two_pictures_right():
-    # Per picture (1 + 1 + 0 + 0) / 4 = 0.5; of the set 1 / 19 for both classes.
-    assert n01.check_two_pictures([GOOD, BAD]) is True
+def test_two_images_right():
+    # Per image (1 + 1 + 0 + 0) / 4 = 0.5; of the set 1 / 19 for both classes.
+    assert n01.check_two_images([GOOD, BAD]) is True
 
 
-def test_pictures_are_scored_as_torchmetrics_does(capsys):
+def test_images_are_scored_as_torchmetrics_does(capsys):
     from torchmetrics.segmentation import MeanIoU
 
     half_right = ([[0, 0, 1, 1]], [[0, 1, 1, 1]])
-    n01.check_two_pictures([GOOD, half_right])
+    n01.check_two_images([GOOD, half_right])
     metric = MeanIoU(num_classes=2, input_format="index")
     for labels, pred in (GOOD, half_right):
         metric.update(torch.tensor(pred)[None], torch.tensor(labels)[None])
-    assert f"The mean over pictures is {metric.compute().item():.3f}" in capsys.readouterr().out
+    assert f"The mean over images is {metric.compute().item():.3f}" in capsys.readouterr().out
 
 
 def band_by_scipy(labels: torch.Tensor, width: int, void_is_a_class: bool = False) -> torch.Tensor:

@@ -40,7 +40,7 @@ def test_right_answers():
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
-        (prod, "stem halves the picture"),
+        (prod, "stem halves the image"),
         (lambda strides: 2 * prod(strides), "Both the stem and the max pool"),
         (sum, "Strides multiply"),
         (lambda strides: 32, "the last map has stride 4; your function says 32"),

@@ -1,4 +1,4 @@
-"""The VGG16 trunk against torchvision's, and its sizes against the table of architectures.md §1.2."""
+"""The VGG16 backbone against torchvision's, and its sizes against the table of architectures.md §1.2."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TORCHVISION = {
 POOLS = {"c3": 16, "c4": 23, "c5": 30}
 
 
-def test_with_padding_1_the_trunk_is_torchvisions():
+def test_with_padding_1_the_backbone_is_torchvisions():
     torch.manual_seed(0)
     theirs = torchvision.models.vgg16(weights=None).features
     randomize(theirs)
@@ -72,7 +72,7 @@ def test_pools_have_the_sizes_of_the_paper(size, pool3, pool4, pool5):
     ]
 
 
-def test_the_first_padding_is_a_margin_of_zeros_around_the_picture():
+def test_the_first_padding_is_a_margin_of_zeros_around_the_image():
     torch.manual_seed(0)
     narrow, wide = (VGG16(VGGSpec(width=4, first_padding=padding)).double() for padding in (1, 40))
     randomize(narrow)
@@ -85,8 +85,8 @@ def test_the_first_padding_is_a_margin_of_zeros_around_the_picture():
 
 
 def test_stages_follow_the_width():
-    trunk = VGG16(VGGSpec(width=8))
-    assert trunk.stages == {
+    backbone = VGG16(VGGSpec(width=8))
+    assert backbone.stages == {
         "c0": StageInfo(3, 1),
         "c3": StageInfo(32, 8),
         "c4": StageInfo(64, 16),
@@ -96,23 +96,23 @@ def test_stages_follow_the_width():
 
 def test_batch_norm_stands_between_each_convolution_and_its_relu():
     torch.manual_seed(0)
-    trunk = VGG16(VGGSpec(width=4, batch_norm=True, first_padding=1))
-    randomize(trunk)
+    backbone = VGG16(VGGSpec(width=4, batch_norm=True, first_padding=1))
+    randomize(backbone)
     theirs = torchvision.models.vgg.make_layers(
         [4, 4, "M", 8, 8, "M", 16, 16, 16, "M", 32, 32, 32, "M", 32, 32, 32, "M"], batch_norm=True
     )
     convs = [layer for layer in theirs if isinstance(layer, torch.nn.Conv2d)]
     norms = [layer for layer in theirs if isinstance(layer, torch.nn.BatchNorm2d)]
     for name, conv, norm in zip(TORCHVISION, convs, norms, strict=True):
-        conv.weight.data = trunk.get_submodule(name).weight.data
+        conv.weight.data = backbone.get_submodule(name).weight.data
         torch.nn.init.zeros_(conv.bias)
-        norm.load_state_dict(trunk.get_submodule(name.replace("conv", "bn")).state_dict())
+        norm.load_state_dict(backbone.get_submodule(name.replace("conv", "bn")).state_dict())
     images = torch.randn(2, 3, 64, 32)
     for training in (True, False):
-        got, wanted = trunk.train(training)(images)["c5"], theirs.train(training)(images)
+        got, wanted = backbone.train(training)(images)["c5"], theirs.train(training)(images)
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
         assert wanted.std() > 0.01
-    assert all(conv.bias is None for conv in trunk.modules() if isinstance(conv, torch.nn.Conv2d))
+    assert all(conv.bias is None for conv in backbone.modules() if isinstance(conv, torch.nn.Conv2d))
 
 
 def test_a_fourth_channel_changes_the_first_layer_only():
@@ -145,7 +145,7 @@ def test_depth_is_convolved_by_the_fourth_slice_of_the_first_layer():
     assert wanted["c5"].std() > 0
 
 
-def test_two_streams_are_two_trunks_of_three_channels_each():
+def test_two_streams_are_two_backbones_of_three_channels_each():
     torch.manual_seed(0)
     spec = VGGSpec(width=2)
     both = TwoStreamVGG16(TwoStreamSpec(stream=spec))

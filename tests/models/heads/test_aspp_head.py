@@ -63,7 +63,7 @@ def test_every_parameter_gets_a_gradient():
     assert parameters_without_gradient(head, [head(features())]) == []
 
 
-def test_one_picture_is_too_little_to_train_on():
+def test_one_image_is_too_little_to_train_on():
     head, one = build().train(), {"c5": features()["c5"][:1]}
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         head(one)

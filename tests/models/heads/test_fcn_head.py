@@ -51,7 +51,7 @@ def test_auxiliary_head_is_one_convolution_and_a_classifier(dilation):
     assert {name.rsplit(".", 1)[0] for name in state} == {"convs.0.conv", "convs.0.bn", "conv_seg"}
 
 
-def test_dropout_takes_whole_channels_of_each_picture():
+def test_dropout_takes_whole_channels_of_each_image():
     head = FCNHead(FCNHeadSpec(channels=4, dropout=0.5), STAGES, num_classes=3)
     torch.manual_seed(0)
     kept = head.train().dropout(torch.ones(50, 4, 3, 5))

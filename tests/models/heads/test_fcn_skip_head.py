@@ -1,4 +1,4 @@
-"""The paper's head: published sizes, offsets and counts, and alignment measured on pictures by two independent ways."""
+"""The paper's head: published sizes, offsets and counts, and alignment measured on images by two independent ways."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ STRIDES = (32, 16, 8)
 def build(
     stride: int, kernel_size: int = 7, first_padding: int = 100, **options
 ) -> tuple[VGG16, FCNSkipHead]:
-    trunk = VGG16(VGGSpec(width=1, first_padding=first_padding))
+    backbone = VGG16(VGGSpec(width=1, first_padding=first_padding))
     spec = FCNSkipHeadSpec(stride=stride, channels=2, kernel_size=kernel_size, **options)
-    return trunk, FCNSkipHead(spec, trunk.stages, num_classes=3, grids=trunk.grids)
+    return backbone, FCNSkipHead(spec, backbone.stages, num_classes=3, grids=backbone.grids)
 
 
 ALEXNET = FCNSkipHeadSpec(stride=32, kernel_size=6, upscore_kernel=63)
 GOOGLENET = FCNSkipHeadSpec(stride=32, channels=None, upscore_kernel=63)
 
 
-def attach(trunk: nn.Module, spec: FCNSkipHeadSpec, num_classes: int = 3, **options) -> FCNSkipHead:
-    return FCNSkipHead(spec, trunk.stages, num_classes, grids=trunk.grids, **options)
+def attach(backbone: nn.Module, spec: FCNSkipHeadSpec, num_classes: int = 3, **options) -> FCNSkipHead:
+    return FCNSkipHead(spec, backbone.stages, num_classes, grids=backbone.grids, **options)
 
 
 def build_alexnet(first_padding: int = 100, kernel_size: int = 6) -> tuple[CaffeNet, FCNSkipHead]:
-    trunk = CaffeNet(CaffeNetSpec(width=6, first_padding=first_padding))
-    return trunk, attach(trunk, replace(ALEXNET, channels=2, kernel_size=kernel_size))
+    backbone = CaffeNet(CaffeNetSpec(width=6, first_padding=first_padding))
+    return backbone, attach(backbone, replace(ALEXNET, channels=2, kernel_size=kernel_size))
 
 
 def build_googlenet(first_padding: int = 100) -> tuple[GoogLeNet, FCNSkipHead]:
-    trunk = GoogLeNet(GoogLeNetSpec(width=4, first_padding=first_padding))
-    return trunk, attach(trunk, GOOGLENET)
+    backbone = GoogLeNet(GoogLeNetSpec(width=4, first_padding=first_padding))
+    return backbone, attach(backbone, GOOGLENET)
 
 
 @pytest.mark.parametrize(
@@ -127,18 +127,18 @@ def pass_through(module: nn.Module) -> None:
 
 @pytest.mark.parametrize(("kernel_size", "first_padding"), [(7, 100), (4, 49), (3, 33), (1, 1)])
 @pytest.mark.parametrize("stride", STRIDES)
-def test_what_is_at_a_pixel_of_the_picture_is_at_that_pixel_of_the_scores(stride, kernel_size, first_padding):
+def test_what_is_at_a_pixel_of_the_image_is_at_that_pixel_of_the_scores(stride, kernel_size, first_padding):
     """A rising and a falling ramp through the real network, along one path at a time.
 
     Max pooling takes the larger neighbour, which moves a rising ramp to the left and a falling one to the right by
     the same distance; half the difference of the two is the ramp itself, if every offset is right.
     """
-    trunk, head = build(stride, kernel_size, first_padding)
-    assert_aligned(trunk, head, ["score_fr", "score_pool4", "score_pool3"][: 1 + STRIDES.index(stride)])
+    backbone, head = build(stride, kernel_size, first_padding)
+    assert_aligned(backbone, head, ["score_fr", "score_pool4", "score_pool3"][: 1 + STRIDES.index(stride)])
 
 
 @pytest.mark.parametrize(
-    ("trunk", "head"),
+    ("backbone", "head"),
     [
         build_alexnet(),
         build_alexnet(first_padding=85),
@@ -148,28 +148,28 @@ def test_what_is_at_a_pixel_of_the_picture_is_at_that_pixel_of_the_scores(stride
     ],
     ids=["alexnet", "alexnet-85", "alexnet-20-k1", "googlenet", "googlenet-3"],
 )
-def test_trunks_with_pools_of_three_cells_are_aligned_too(trunk, head):
-    if isinstance(trunk.norm, nn.LocalResponseNorm):
-        trunk.norm.alpha = 0.0  # a ramp stays a ramp
-    assert_aligned(trunk, head, ["score_fr"])
+def test_backbones_with_pools_of_three_cells_are_aligned_too(backbone, head):
+    if isinstance(backbone.norm, nn.LocalResponseNorm):
+        backbone.norm.alpha = 0.0  # a ramp stays a ramp
+    assert_aligned(backbone, head, ["score_fr"])
 
 
-def assert_aligned(trunk: nn.Module, head: nn.Module, scores: list[str]) -> None:
-    for module in (trunk, head):
+def assert_aligned(backbone: nn.Module, head: nn.Module, scores: list[str]) -> None:
+    for module in (backbone, head):
         pass_through(module.double().eval())
     ramp = torch.arange(320, dtype=torch.float64).expand(1, 3, 256, 320)
     for axis in (-1, -2):
-        picture = ramp if axis == -1 else ramp.transpose(-1, -2).contiguous()
+        image = ramp if axis == -1 else ramp.transpose(-1, -2).contiguous()
         for name in scores:
             score = head.get_submodule(name)
             score.weight.data[0, 0] = 1
             with torch.no_grad():
-                rising, falling = (head(trunk(1000 + sign * picture)) for sign in (1, -1))
+                rising, falling = (head(backbone(1000 + sign * image)) for sign in (1, -1))
             score.weight.data[0, 0] = 0
-            assert rising.shape[-2:] == picture.shape[-2:]
+            assert rising.shape[-2:] == image.shape[-2:]
             inside = (slice(None), 0, slice(100, -100), slice(100, -100))
             got = (rising - falling)[inside] / 2
-            torch.testing.assert_close(got, picture[:, 0][inside[0], *inside[2:]], rtol=0, atol=1e-9)
+            torch.testing.assert_close(got, image[:, 0][inside[0], *inside[2:]], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -184,13 +184,13 @@ def test_maps_have_the_sizes_of_the_released_networks(size, fr, up32, up2, up16,
     seen: dict[str, tuple[int, ...]] = {}
     for stride in STRIDES:
         with torch.device("meta"):
-            trunk, head = build(stride)
+            backbone, head = build(stride)
             for name, layer in head.named_modules():
                 if isinstance(layer, BilinearUpsample) or name == "score_fr":
                     layer.register_forward_hook(
                         lambda _, __, out, name=name: seen.update({name: tuple(out.shape[-2:])})
                     )
-            assert head(trunk(torch.empty(1, 3, *size))).shape == (1, 3, *size)
+            assert head(backbone(torch.empty(1, 3, *size))).shape == (1, 3, *size)
     assert seen == {
         "score_fr": fr,
         "upscore": up32,
@@ -203,49 +203,49 @@ def test_maps_have_the_sizes_of_the_released_networks(size, fr, up32, up2, up16,
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 4, 7])
 @pytest.mark.parametrize("stride", STRIDES)
-def test_the_stated_padding_covers_pictures_of_every_size(stride, kernel_size):
+def test_the_stated_padding_covers_images_of_every_size(stride, kernel_size):
     with torch.device("meta"):
-        trunk, head = build(stride, kernel_size, first_padding=16 * kernel_size - 15)
+        backbone, head = build(stride, kernel_size, first_padding=16 * kernel_size - 15)
         for size in range(1, 68):
-            assert head(trunk(torch.empty(1, 3, size, size + 7))).shape == (1, 3, size, size + 7)
+            assert head(backbone(torch.empty(1, 3, size, size + 7))).shape == (1, 3, size, size + 7)
 
 
 @pytest.mark.parametrize(
     ("stride", "kernel_size", "minimum"), [(32, 7, 81), (16, 7, 73), (8, 7, 69), (32, 3, 17)]
 )
-def test_the_least_padding_covers_pictures_that_are_large_enough_and_less_is_refused(
+def test_the_least_padding_covers_images_that_are_large_enough_and_less_is_refused(
     stride, kernel_size, minimum
 ):
     with torch.device("meta"):
-        trunk, head = build(stride, kernel_size, minimum)
+        backbone, head = build(stride, kernel_size, minimum)
         assert head.offsets["score"] == 0
         for size in range(97, 165):
-            assert head(trunk(torch.empty(1, 3, size, size))).shape == (1, 3, size, size)
-        with pytest.raises(ValueError, match=r"begin 1 pixels inside the picture.*first_padding"):
+            assert head(backbone(torch.empty(1, 3, size, size))).shape == (1, 3, size, size)
+        with pytest.raises(ValueError, match=r"begin 1 pixels inside the image.*first_padding"):
             build(stride, kernel_size, minimum - 1)
 
 
 def test_alexnet_has_the_sizes_and_the_crop_of_the_released_network():
     seen = {}
     with torch.device("meta"):
-        trunk, head = build_alexnet()
+        backbone, head = build_alexnet()
         for name in ("score_fr", "upscore"):
             head.get_submodule(name).register_forward_hook(
                 lambda _, __, out, name=name: seen.update({name: tuple(out.shape[-2:])})
             )
-        assert head(trunk(torch.empty(1, 3, 512, 1024))).shape == (1, 3, 512, 1024)
+        assert head(backbone(torch.empty(1, 3, 512, 1024))).shape == (1, 3, 512, 1024)
     assert seen == {"score_fr": (17, 33), "upscore": (575, 1087)}
     assert head.offsets == {"score": 18}
 
 
 def test_googlenet_scores_its_last_module_directly():
     torch.manual_seed(0)
-    trunk, head = build_googlenet()
+    backbone, head = build_googlenet()
     # conv1: (100 - 3) / 2 = 48.5; four pools: 23.75, 11.375, 5.1875, 2.09375; 32 * 2.09375 + 31 = 98
     assert head.offsets == {"score": 98}
     assert {n for n, _ in head.named_parameters()} == {"score_fr.weight", "score_fr.bias"}
     randomize(head)
-    c5 = torch.randn(1, trunk.stages["c5"].channels, 3, 4)
+    c5 = torch.randn(1, backbone.stages["c5"].channels, 3, 4)
     with torch.no_grad():
         assert torch.equal(head.eval().classify(c5), c5)
         dropped = head.train().classify(c5)
@@ -254,15 +254,15 @@ def test_googlenet_scores_its_last_module_directly():
 
 @pytest.mark.parametrize(("kernel", "odd_pools", "better"), [(64, True, 63), (63, False, 64)])
 def test_scores_that_lie_between_the_pixels_are_refused(kernel, odd_pools, better):
-    trunk = (build_googlenet() if odd_pools else build(32))[0]
+    backbone = (build_googlenet() if odd_pools else build(32))[0]
     spec = FCNSkipHeadSpec(stride=32, channels=None, upscore_kernel=kernel)
     with pytest.raises(ValueError, match=f"upscore_kernel of {kernel}.*half a pixel.*take {better}"):
-        attach(trunk, spec)
+        attach(backbone, spec)
 
 
-def test_skips_that_the_trunk_lacks_are_refused():
+def test_skips_that_the_backbone_lacks_are_refused():
     with pytest.raises(
-        ValueError, match=r"Stride 16 adds scores of c4, which this trunk lacks; take stride 32"
+        ValueError, match=r"Stride 16 adds scores of c4, which this backbone lacks; take stride 32"
     ):
         attach(build_alexnet()[0], replace(ALEXNET, stride=16, channels=2))
 
@@ -278,72 +278,72 @@ def test_skips_that_the_trunk_lacks_are_refused():
 )
 def test_least_padding_where_strided_convolutions_drop_the_border(build_it, minimum):
     with torch.device("meta"):
-        trunk, head = build_it(minimum)
+        backbone, head = build_it(minimum)
         for size in range(97, 129):
-            assert head(trunk(torch.empty(1, 3, size, size))).shape == (1, 3, size, size)
-        trunk, head = build_it(minimum - 1)
+            assert head(backbone(torch.empty(1, 3, size, size))).shape == (1, 3, size, size)
+        backbone, head = build_it(minimum - 1)
         short = []
         for size in range(97, 129):
             try:
-                head(trunk(torch.empty(1, 3, 200, size)))
+                head(backbone(torch.empty(1, 3, 200, size)))
             except InputError as error:
-                assert f"end 1 pixels before the pictures of 200x{size}" in str(error)
+                assert f"end 1 pixels before the images of 200x{size}" in str(error)
                 short.append(size)
     assert len(short) == 1  # rounding repeats with the stride, every 32 sizes
 
 
 @pytest.mark.parametrize(
-    ("trunk", "head"),
+    ("backbone", "head"),
     [build_alexnet(16 * k + 3, k) for k in (6, 3, 1)] + [build_googlenet(18)],
     ids=["alexnet-6", "alexnet-3", "alexnet-1", "googlenet"],
 )
-def test_the_stated_padding_of_the_other_trunks_covers_pictures_of_every_size(trunk, head):
-    trunk, head = trunk.to("meta"), head.to("meta")
+def test_the_stated_padding_of_the_other_backbones_covers_images_of_every_size(backbone, head):
+    backbone, head = backbone.to("meta"), head.to("meta")
     for size in range(1, 68):
         images = torch.empty(1, 3, size, size + 7, device="meta")
-        assert head(trunk(images)).shape == (1, 3, size, size + 7)
+        assert head(backbone(images)).shape == (1, 3, size, size + 7)
 
 
-def test_pictures_too_small_for_fc6_are_refused():
-    trunk, head = build(32, kernel_size=7, first_padding=81)
+def test_images_too_small_for_fc6_are_refused():
+    backbone, head = build(32, kernel_size=7, first_padding=81)
     with pytest.raises(InputError, match=r"pool5 has 6x7 cells.*needs 7 a side.*Add 16 to first_padding"):
-        head(trunk(torch.zeros(1, 3, 20, 64)))
+        head(backbone(torch.zeros(1, 3, 20, 64)))
     with torch.device("meta"):
-        trunk, head = build(32, kernel_size=7, first_padding=81 + 16)
-        assert head(trunk(torch.empty(1, 3, 20, 64))).shape == (1, 3, 20, 64)
+        backbone, head = build(32, kernel_size=7, first_padding=81 + 16)
+        assert head(backbone(torch.empty(1, 3, 20, 64))).shape == (1, 3, 20, 64)
 
 
-def test_scores_start_at_zero_so_that_the_trunk_learns_from_the_second_step_on():
+def test_scores_start_at_zero_so_that_the_backbone_learns_from_the_second_step_on():
     torch.manual_seed(1)
-    trunk, head = build(8)
-    head(trunk(torch.randn(1, 3, 40, 50))).square().sum().backward()
+    backbone, head = build(8)
+    head(backbone(torch.randn(1, 3, 40, 50))).square().sum().backward()
     assert not any(p.any() for n, p in head.named_parameters() if n.startswith("score"))
-    trunk.zero_grad(), head.zero_grad()
-    logits = head.eval()(trunk(torch.rand(1, 3, 40, 50)))
+    backbone.zero_grad(), head.zero_grad()
+    logits = head.eval()(backbone(torch.rand(1, 3, 40, 50)))
     F.cross_entropy(logits, torch.zeros(1, 40, 50, dtype=torch.int64)).backward()
     assert all(head.get_submodule(f"score_{name}").weight.grad.any() for name in ("fr", "pool4", "pool3"))
-    assert not any(p.grad.any() for p in trunk.parameters())
+    assert not any(p.grad.any() for p in backbone.parameters())
 
 
 def test_at_once_scales_the_pools():
     torch.manual_seed(1)
-    trunk, staged = build(8)
+    backbone, staged = build(8)
     _, at_once = build(8, at_once=True)
-    randomize(trunk), randomize(staged)
+    randomize(backbone), randomize(staged)
     at_once.load_state_dict(staged.state_dict())
     with torch.no_grad():
         staged.score_pool4.weight *= 0.01
         staged.score_pool3.weight *= 0.0001
-        features = trunk(torch.randn(1, 3, 64, 64))
+        features = backbone(torch.randn(1, 3, 64, 64))
         torch.testing.assert_close(at_once.eval()(features), staged.eval()(features))
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_the_classifier_is_a_perceptron_moved_over_the_picture(batch_norm):
+def test_the_classifier_is_a_perceptron_moved_over_the_image(batch_norm):
     torch.manual_seed(1)
-    trunk = VGG16(VGGSpec(width=1, batch_norm=batch_norm))
+    backbone = VGG16(VGGSpec(width=1, batch_norm=batch_norm))
     spec = FCNSkipHeadSpec(stride=32, channels=5, kernel_size=3)
-    head = FCNSkipHead(spec, trunk.stages, 4, grids=trunk.grids, batch_norm=batch_norm).eval()
+    head = FCNSkipHead(spec, backbone.stages, 4, grids=backbone.grids, batch_norm=batch_norm).eval()
     randomize(head)
     pool5 = torch.randn(2, 8, 4, 6)
     with torch.no_grad():
@@ -381,10 +381,10 @@ def count(*modules: nn.Module) -> int:
 )
 def test_vgg_networks_have_the_published_numbers_of_parameters(num_classes, geometric_classes, published):
     with torch.device("meta"):
-        trunk = VGG16(VGGSpec())
+        backbone = VGG16(VGGSpec())
         specs = [FCNSkipHeadSpec(stride=s, geometric_classes=geometric_classes) for s in STRIDES]
-        heads = [attach(trunk, spec, num_classes) for spec in specs]
-    assert tuple(count(trunk, head) for head in heads) == published
+        heads = [attach(backbone, spec, num_classes) for spec in specs]
+    assert tuple(count(backbone, head) for head in heads) == published
 
 
 def test_other_networks_have_the_published_numbers_of_parameters():
@@ -409,16 +409,19 @@ def renamed(state: dict[str, torch.Tensor], geometric: bool) -> dict[str, torch.
 @pytest.mark.parametrize("stride", STRIDES)
 def test_two_sets_of_scores_are_two_networks_that_share_fc6_and_fc7(stride):
     torch.manual_seed(0)
-    trunk = VGG16(VGGSpec(width=2))
+    backbone = VGG16(VGGSpec(width=2))
     spec = FCNSkipHeadSpec(stride=stride, channels=6)
-    both = attach(trunk, replace(spec, geometric_classes=3), num_classes=5).eval()
+    both = attach(backbone, replace(spec, geometric_classes=3), num_classes=5).eval()
     assert not any(p.any() for n, p in both.named_parameters() if n.startswith("score"))
-    randomize(trunk), randomize(both)
-    semantic, geometric = attach(trunk, spec, num_classes=5).eval(), attach(trunk, spec, num_classes=3).eval()
+    randomize(backbone), randomize(both)
+    semantic, geometric = (
+        attach(backbone, spec, num_classes=5).eval(),
+        attach(backbone, spec, num_classes=3).eval(),
+    )
     semantic.load_state_dict(renamed(both.state_dict(), geometric=False))
     geometric.load_state_dict(renamed(both.state_dict(), geometric=True))
     with torch.no_grad():
-        features = trunk(torch.randn(2, 3, 45, 70))
+        features = backbone(torch.randn(2, 3, 45, 70))
         got = both(features)
         assert type(got) is SegLogits
         assert torch.equal(got.main, semantic(features))
@@ -429,7 +432,7 @@ def test_two_sets_of_scores_are_two_networks_that_share_fc6_and_fc7(stride):
     assert got.aux is None and got.scene is None
 
 
-def trunk_of(kind: str) -> nn.Module:
+def backbone_of(kind: str) -> nn.Module:
     return {
         "vgg16": lambda: VGG16(VGGSpec(width=4)),
         "color-depth": lambda: VGG16(VGGSpec(width=4, in_channels=4)),
@@ -453,16 +456,16 @@ def trunk_of(kind: str) -> nn.Module:
 )
 def test_every_parameter_of_every_network_gets_a_gradient(kind, spec):
     torch.manual_seed(0)
-    trunk = trunk_of(kind)
+    backbone = backbone_of(kind)
     spec = replace(spec, channels=spec.channels and 16, dropout=0.0)
-    head = attach(trunk, spec, 5, batch_norm=kind.endswith("bn"))
-    randomize(trunk), randomize(head)
-    images = torch.randn(2, trunk.stages["c0"].channels, 97, 129)
-    out = head(trunk(images))
+    head = attach(backbone, spec, 5, batch_norm=kind.endswith("bn"))
+    randomize(backbone), randomize(head)
+    images = torch.randn(2, backbone.stages["c0"].channels, 97, 129)
+    out = head(backbone(images))
     maps = [out.main, out.geometry] if spec.geometric_classes else [out]
     assert [m.shape for m in maps] == [(2, k, 97, 129) for k in (5, spec.geometric_classes) if k]
     sum((m * torch.randn_like(m)).sum() for m in maps).backward()
-    parameters = dict(trunk.named_parameters()) | dict(head.named_parameters())
+    parameters = dict(backbone.named_parameters()) | dict(head.named_parameters())
     assert [n for n, p in parameters.items() if p.grad is None or not p.grad.any()] == []
     assert all(p.grad.isfinite().all() for p in parameters.values())
 
@@ -482,14 +485,14 @@ def test_every_parameter_of_every_network_gets_a_gradient(kind, spec):
 )
 def test_receptive_fields_are_the_published_ones(build_it, cells, published):
     """A cell is not a number if it sees a pixel that is none; `cells` of c5 next to each other make one of fc6."""
-    trunk = build_it()[0].double()
+    backbone = build_it()[0].double()
     width = 1000
 
     def reached(start: int, stop: int) -> bool:
         images = torch.zeros(1, 3, 32, width, dtype=torch.float64)
         images[..., start:stop] = torch.nan
         with torch.no_grad():
-            c5 = trunk(images)["c5"]
+            c5 = backbone(images)["c5"]
         return bool(c5[0, :, :, c5.shape[-1] // 2].isnan().any())
 
     last = bisect_left(range(width), True, key=lambda start: not reached(start, width)) - 1

@@ -15,8 +15,10 @@ SPEC = FCNSkipHeadSpec(stride=32, channels=6)
 
 
 def build(stream: VGGSpec, spec: FCNSkipHeadSpec = SPEC) -> tuple[TwoStreamVGG16, LateFusionHead]:
-    trunk = TwoStreamVGG16(TwoStreamSpec(stream=stream))
-    return trunk, LateFusionHead(spec, trunk.stages, 5, grids=trunk.grids, batch_norm=stream.batch_norm)
+    backbone = TwoStreamVGG16(TwoStreamSpec(stream=stream))
+    return backbone, LateFusionHead(
+        spec, backbone.stages, 5, grids=backbone.grids, batch_norm=stream.batch_norm
+    )
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -49,19 +51,19 @@ def test_the_crop_is_that_of_the_released_network():
 
 def test_two_whole_streams_have_twice_the_parameters_of_one():
     with torch.device("meta"):
-        trunk = TwoStreamVGG16(TwoStreamSpec(stream=VGGSpec()))
-        head = LateFusionHead(FCNSkipHeadSpec(stride=32), trunk.stages, 40, grids=trunk.grids)
-    assert sum(p.numel() for module in (trunk, head) for p in module.parameters()) == 2 * 134_424_424
+        backbone = TwoStreamVGG16(TwoStreamSpec(stream=VGGSpec()))
+        head = LateFusionHead(FCNSkipHeadSpec(stride=32), backbone.stages, 40, grids=backbone.grids)
+    assert sum(p.numel() for module in (backbone, head) for p in module.parameters()) == 2 * 134_424_424
 
 
 def test_every_parameter_gets_a_gradient():
     torch.manual_seed(0)
-    trunk, head = build(VGGSpec(width=4), FCNSkipHeadSpec(stride=32, channels=16, dropout=0.0))
-    randomize(trunk), randomize(head)
-    out = head(trunk(torch.randn(2, 6, 97, 129)))
+    backbone, head = build(VGGSpec(width=4), FCNSkipHeadSpec(stride=32, channels=16, dropout=0.0))
+    randomize(backbone), randomize(head)
+    out = head(backbone(torch.randn(2, 6, 97, 129)))
     assert out.shape == (2, 5, 97, 129)
     (out * torch.randn_like(out)).sum().backward()
-    parameters = dict(trunk.named_parameters()) | dict(head.named_parameters())
+    parameters = dict(backbone.named_parameters()) | dict(head.named_parameters())
     assert [n for n, p in parameters.items() if p.grad is None or not p.grad.any()] == []
 
 
