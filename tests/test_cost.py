@@ -153,14 +153,14 @@ def test_training_memory_grows_by_the_same_bytes_with_every_image():
 
 
 def test_half_precision_takes_less_training_memory():
-    whole = predict_training_memory(TINY, images=4)
-    assert predict_training_memory(replace(TINY, precision="bf16"), images=4) < 0.9 * whole
+    whole = predict_training_memory(TINY, batch=4)
+    assert predict_training_memory(replace(TINY, precision="bf16"), batch=4) < 0.9 * whole
 
 
 def test_accumulation_holds_few_images_and_the_gradients_of_the_passes_before():
     gradients = 4 * count_cost(TINY, (64, 64)).parameters
     accumulated = predict_training_memory(replace(TINY, accumulation=4), (64, 64))
-    assert accumulated == predict_training_memory(TINY, (64, 64), images=2) + gradients
+    assert accumulated == predict_training_memory(TINY, (64, 64), batch=2) + gradients
 
 
 def test_inference_memory_holds_weights_and_the_resized_logits_but_keeps_no_activations():
@@ -168,7 +168,7 @@ def test_inference_memory_holds_weights_and_the_resized_logits_but_keeps_no_acti
     weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     logits = 10 * 384 * 768 * 4
     predicted = predict_inference_memory(TINY, (384, 768))
-    assert weights + logits < predicted < predict_training_memory(TINY, (384, 768), images=1) / 2
+    assert weights + logits < predicted < predict_training_memory(TINY, (384, 768), batch=1) / 2
 
 
 def test_without_the_tracker_of_torch_the_error_is_a_sentence(monkeypatch):

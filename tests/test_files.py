@@ -22,7 +22,7 @@ from fcnbook.files import (
 
 
 @pytest.fixture
-def image():
+def pixels():
     rows, cols = np.mgrid[0:24, 0:32]
     return np.stack([rows * 8, cols * 6, rows + cols], axis=-1).astype(np.uint8)
 
@@ -39,14 +39,14 @@ def exif_with_orientation(value):
 
 
 class TestReadImage:
-    def test_rgb_png_is_read_exactly_and_may_be_written_to(self, tmp_path, picture):
-        image = read_image(save(tmp_path / "a.png", picture))
-        np.testing.assert_array_equal(image, picture)
+    def test_rgb_png_is_read_exactly_and_may_be_written_to(self, tmp_path, pixels):
+        image = read_image(save(tmp_path / "a.png", pixels))
+        np.testing.assert_array_equal(image, pixels)
         image[0, 0] = 7
 
     @pytest.mark.parametrize("mode", ["L", "P", "1", "RGBA", "LA", "CMYK"])
-    def test_every_mode_becomes_rgb(self, tmp_path, picture, mode):
-        converted = Image.fromarray(picture).convert(mode)
+    def test_every_mode_becomes_rgb(self, tmp_path, pixels, mode):
+        converted = Image.fromarray(pixels).convert(mode)
         path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
         converted.save(path)
         image = read_image(path)

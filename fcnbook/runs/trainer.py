@@ -174,7 +174,7 @@ def _build(
     device = find_device(execution.device)
     torch.manual_seed(seed)
     model = build_segmenter(recipe).to(device)
-    if execution.channels_last:
+    if _channels_last(recipe, execution):
         model.to(memory_format=torch.channels_last)
     return RunParts(
         recipe=recipe,
@@ -189,6 +189,10 @@ def _build(
         scaler=torch.amp.GradScaler(device.type, enabled=_precision(recipe, execution) == "fp16"),
         provenance=find_provenance(device, hardware_name()),
     )
+
+
+def _channels_last(recipe: Recipe, execution: Execution) -> bool:
+    return recipe.scale != "full" if execution.channels_last is None else execution.channels_last
 
 
 def _precision(recipe: Recipe, execution: Execution) -> Literal["fp32", "fp16", "bf16"]:

@@ -85,7 +85,7 @@ class MaskViewer(BoxWithStill):
         opacity: of the colours over the image, at the start.
         width: of each image on the screen, in pixels.
 
-    The controls are attributes (`image`, `order`, `only`, `opacity`, `safe_colours`): a cell can move them.
+    The controls are attributes (`position`, `order`, `only`, `opacity`, `safe_colours`): a cell can move them.
 
     Raises:
         ValueError: there are no predictions, more of them than samples, or their sizes differ from the labels'.
@@ -114,7 +114,7 @@ class MaskViewer(BoxWithStill):
         self._sort()
         self._draw()
         controls = [
-            widgets.HBox([self.picture, self.order], layout=widgets.Layout(flex_flow="row wrap")),
+            widgets.HBox([self.position, self.order], layout=widgets.Layout(flex_flow="row wrap")),
             widgets.HBox(
                 [self.opacity, self.only, self.safe_colours], layout=widgets.Layout(flex_flow="row wrap")
             ),
@@ -135,7 +135,7 @@ class MaskViewer(BoxWithStill):
     def _make_controls(self, opacity: float) -> None:
         count = len(self._preds[0])
         # A slider from 1 to 1 cannot be drawn by the front end; it is disabled, and its end does not matter.
-        self.picture = widgets.IntSlider(
+        self.position = widgets.IntSlider(
             value=1,
             min=1,
             max=max(2, count),
@@ -165,7 +165,7 @@ class MaskViewer(BoxWithStill):
             layout=widgets.Layout(width="auto", margin="2px 2px 2px 24px"),
         )
         self.image, self.table, self.headline = png_image(), widgets.HTML(), widgets.HTML()
-        for control in (self.picture, self.opacity, self.safe_colours):
+        for control in (self.position, self.opacity, self.safe_colours):
             control.observe(self._on_move, "value")
         for control in (self.order, self.only):
             control.observe(self._on_new_order, "value")
@@ -173,7 +173,7 @@ class MaskViewer(BoxWithStill):
     @property
     def index(self) -> int:
         """Number of the shown image in `samples`."""
-        place: int = self.picture.value - 1
+        place: int = self.position.value - 1
         return self._order[place]
 
     def _only(self) -> int | None:
@@ -200,7 +200,7 @@ class MaskViewer(BoxWithStill):
         key = keys[self.order.value]
         before, self._order = self._order, sorted(range(len(scores)), key=lambda k: _last_if_nan(key(k)))
         if before != self._order:
-            self.picture.value = 1
+            self.position.value = 1
 
     def _colours(self) -> LabelSet:
         return draw.colour_blind(self._label_set) if self.safe_colours.value else self._label_set
@@ -248,7 +248,7 @@ class MaskViewer(BoxWithStill):
 
     def summary(self) -> str:
         """One line: which image, its mIoU, and its place in the order."""
-        place = f"{self.picture.value} of {len(self._order)}"
+        place = f"{self.position.value} of {len(self._order)}"
         scores = " and ".join(
             f"{percent(group[self.index].miou)} ({name})"
             for group, name in zip(self._scores, self._names, strict=False)

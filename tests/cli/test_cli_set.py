@@ -51,11 +51,15 @@ def test_two_seeds_of_a_changed_recipe_from_a_file(tmp_path):
         f"{start} 0,",
         f"{start} 2,",
     ]
+    changes = "optim.lr=0.001, evaluation.flip=true"
     summary = lines[lines.index("2 seeds: 0, 2") + 1 :]
     both = [first["miou"], second["miou"]]
     best = 0 if both[0] >= both[1] else 2
     assert summary[0] == f"mIoU      {spread(both).text()}  best {100 * max(both):.2f} (seed {best})"
-    assert summary[-2:] == ["mean ± sample standard deviation (n - 1)", "verdict        NO ROW"]
+    assert summary[-2:] == [
+        "mean ± sample standard deviation (n - 1)",
+        f"verdict        NO ROW: {changes} were changed by hand",
+    ]
 
 
 def test_version_is_cheap():

@@ -73,13 +73,13 @@ class TestMaskViewer:
         viewer = MaskViewer(samples, preds, NAMES)
         shown = []
         for place in (1, 2, 3):
-            viewer.picture.value = place
+            viewer.position.value = place
             shown.append(viewer.index)
         assert shown == [2, 0, 1]
 
     def test_the_widget_shows_the_view_of_its_controls(self, samples, preds):
         viewer = MaskViewer(samples, preds, NAMES, opacity=0.5)
-        viewer.picture.value = 2
+        viewer.position.value = 2
         viewer.opacity.value = 0.25
         viewer.only.value = "car"
         viewer.safe_colours.value = True
@@ -91,7 +91,7 @@ class TestMaskViewer:
         viewer = MaskViewer(samples, preds, NAMES)
         seen = [bytes(viewer.image.value)]
         changes = [
-            ("image", 3),
+            ("position", 3),
             ("opacity", 0.1),
             ("only", "sky"),
             ("safe_colours", True),
@@ -105,7 +105,7 @@ class TestMaskViewer:
     def test_iou_of_the_shown_image_by_hand(self, samples, preds):
         """Image 0: sky 5 of 10 found, nothing else called sky; road 10 of 10, 5 too many; void not counted."""
         viewer = MaskViewer(samples, preds, NAMES, opacity=0.5)
-        viewer.picture.value = 2
+        viewer.position.value = 2
         rows = [line.split("<td") for line in viewer.table.value.split("<tr")[2:]]
         cells = [[cell.split(">", 1)[1].split("</td>")[0] for cell in row[2:]] for row in rows]
         assert cells == [
@@ -119,9 +119,9 @@ class TestMaskViewer:
     def test_orders(self, samples, preds):
         other = [preds[0], preds[2], preds[2]]  # far worse on the second image
         viewer = MaskViewer(samples, preds, NAMES, second=other, names=("A", "B"))
-        viewer.picture.value = 3
+        viewer.position.value = 3
         viewer.order.value = "difference"
-        assert (viewer.picture.value, viewer.index) == (1, 1)
+        assert (viewer.position.value, viewer.index) == (1, 1)
         viewer.order.value = "given"
         assert viewer.index == 0
 
@@ -140,9 +140,9 @@ class TestMaskViewer:
 
     def test_an_image_stays_when_the_class_does_not_change_the_order(self, samples, preds):
         viewer = MaskViewer(samples, preds, NAMES)
-        viewer.picture.value = 3
+        viewer.position.value = 3
         viewer.only.value = "sky"
-        assert viewer.picture.value == 3
+        assert viewer.position.value == 3
 
     def test_a_data_set_and_predictions_as_predict_returns_them(self, samples, preds):
         class Dataset:
@@ -162,7 +162,7 @@ class TestMaskViewer:
 
     def test_a_single_image(self, samples, preds):
         viewer = MaskViewer(samples[:1], preds[:1], NAMES)
-        assert viewer.picture.disabled
+        assert viewer.position.disabled
         viewer.opacity.value = 1.0
         assert viewer.index == 0
 
@@ -170,7 +170,7 @@ class TestMaskViewer:
         void = samples[0]._replace(labels=np.full((4, 6), 255, np.uint8))
         viewer = MaskViewer([void, *samples[:1]], preds[:2], NAMES)
         assert viewer._order == [1, 0]
-        viewer.picture.value = 2
+        viewer.position.value = 2
         assert "mIoU of this image –" in viewer.summary()
 
     @pytest.mark.parametrize("count", [0, 4])
@@ -193,9 +193,9 @@ class TestMaskViewer:
         viewer = MaskViewer(samples, preds, NAMES)
         samples[0] = samples[0]._replace(image=np.zeros((9, 9, 3), np.uint8))
         with pytest.raises(ValueError, match="image is 9x9"):
-            viewer.picture.value = 2
+            viewer.position.value = 2
         assert "the image is 9x9 and its labels have shape (4, 6)" in html.unescape(viewer.error.value)
-        viewer.picture.value = 3
+        viewer.position.value = 3
         assert viewer.error.value == ""
 
     def test_it_carries_an_image_and_a_line_of_itself(self, samples, preds):

@@ -23,11 +23,11 @@ def image():
     return np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
 
 
-def test_a_shown_image_has_64_colours_at_most(shown, picture):
-    show(picture)
-    ((image, _),) = shown
-    assert image.tobytes() == still(picture).tobytes()
-    assert len(np.unique(np.array(image.convert("RGB")).reshape(-1, 3), axis=0)) <= 64
+def test_a_shown_image_has_64_colours_at_most(shown, image):
+    show(image)
+    ((displayed, _),) = shown
+    assert displayed.tobytes() == still(image).tobytes()
+    assert len(np.unique(np.array(displayed.convert("RGB")).reshape(-1, 3), axis=0)) <= 64
     flat = np.full((4, 6, 3), (70, 130, 180), np.uint8)
     assert np.abs(np.array(still(flat).convert("RGB")).astype(int) - flat).max() <= 4
 
