@@ -725,7 +725,7 @@ class Execution:
     precision: Literal["fp32", "fp16", "bf16"] | None = None
     """Overrides the recipe's own, which is the published one."""
     channels_last: bool | None = None
-    """Memory format of images and weights. None: at tiny and smoke scale, where CPUs are faster with it, not at full."""
+    """Memory format of images and weights. None: at tiny and smoke scale, where CPUs are faster with it; else not."""
     compile: bool = False
     checkpoint_seconds: float = 30.0
     """Least time between two checkpoints; 0 writes one after every step."""
