@@ -9,9 +9,13 @@ from __future__ import annotations
 import html
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
+from types import FrameType
 from typing import Any
 
 import cv2
@@ -214,7 +218,8 @@ class TrainingWatcher(BoxWithStill):
                 if self._curves.num_steps:
                     show(self.summary())
                 _sleep(every, is_alive)
-                self.refresh()
+                with _interrupts_held():
+                    self.refresh()
             if is_alive is not None:
                 self.refresh()  # the process may have written its last lines just before it ended
         except KeyboardInterrupt:
@@ -263,6 +268,31 @@ class _LinePrinter:
         if due and line != self.printed:
             print(line, flush=True)
             self.printed, self.at = line, time.monotonic()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """An interrupt inside the block is raised at its end, a second one at once.
+
+    While a figure is drawn, Python often runs clean-up code of its library, and an interrupt inside that is lost.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    came: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    previous = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _sleep(seconds: float, is_alive: Callable[[], bool] | None) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -38,6 +39,29 @@ def validation(step, miou):
 
 
 START = {"event": "start", "num_steps": 100, "recipe": "a recipe"}
+
+
+@contextmanager
+def interrupted(after):
+    """The block ends by one interrupt, as of a reader who presses the stop button once."""
+    ended, presses = threading.Event(), []
+
+    def press():
+        after()
+        while not ended.is_set():  # again after a while, so that a test that fails does not hang
+            presses.append(time.monotonic())
+            _thread.interrupt_main()
+            ended.wait(20)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        ended.set()
+        thread.join()
+    assert len(presses) == 1
 
 
 class TestRunCurves:
@@ -270,11 +294,8 @@ class TestWatch:
     def test_interrupting_stops_the_watching_only(self, run, capsys):
         with run.lock():
             watcher = TrainingWatcher(run.path)
-            timer = threading.Timer(0.3, _thread.interrupt_main)
-            timer.start()
-            with pytest.raises(KeyboardInterrupt):
-                watcher.watch(every=0.01)
-            timer.join()
+            with interrupted(after=lambda: time.sleep(0.3)):
+                watcher.watch(every=0.01)  # nearly always drawing, where a library may swallow an interrupt
             assert run.status() == "running"
         assert capsys.readouterr().out.endswith("Run this cell again to watch on.\n")
 
@@ -349,24 +370,9 @@ class TestRunOrWatch:
         assert time.monotonic() - started < 50
 
     def test_interrupting_stops_the_watching_and_says_how_to_go_on(self, tmp_path, capsys):
-        run, ended = RunDir(tmp_path), threading.Event()
-
-        def interrupt():
-            wait_until(lambda: has_step(run, 2), "step 2")
-            while (
-                not ended.is_set()
-            ):  # a library may swallow one, as a reader may have to press the button again
-                _thread.interrupt_main()
-                ended.wait(5)
-
-        thread = threading.Thread(target=interrupt)
-        thread.start()
-        with pytest.raises(KeyboardInterrupt):
-            try:
-                run_or_watch(tiny(ENDLESS), tmp_path, execution=CPU)
-            finally:
-                ended.set()
-        thread.join()
+        run = RunDir(tmp_path)
+        with interrupted(after=lambda: wait_until(lambda: has_step(run, 2), "step 2")):
+            run_or_watch(tiny(ENDLESS), tmp_path, execution=CPU)
         printed = capsys.readouterr().out
         how = re.search(
             r"To stop the run too: (fcnbook\.runs\.launch\.attach\(.*\)\.stop\(\))$", printed, re.M
