@@ -156,7 +156,7 @@ def _has_batch_norm(spec: BackboneSpec) -> bool:
 
 
 def build_dataset(recipe: Recipe, split: str, data_root: str | Path | None = None) -> SegmentationDataset:
-    """One split of the recipe's data set, decoded beforehand where its cache is there.
+    """One split of the recipe's data set: read anew each time, from its decoded cache, or kept in memory if small.
 
     Args:
         recipe: says which data set.

@@ -1,7 +1,7 @@
 """Images -> logits at the images' own size -> `Prediction`: the one path from pixels to masks.
 
-Taught in notebooks 01 and 02. Training, evaluation and `predict` all come through here, so that a score never
-depends on who took it. The protocol of a score is its `EvalSpec`; mmsegmentation 0.x, which measured most
+Taught in notebooks 01 and 02. Evaluation and `predict` come through here, and training takes its `normalize`, so that
+a score never depends on who took it. The protocol of a score is its `EvalSpec`; mmsegmentation 0.x, which measured most
 published rows, is followed in every step.
 """
 

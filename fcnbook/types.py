@@ -1,4 +1,4 @@
-"""The types that pass between the steps: files -> Sample -> Batch -> Features -> SegLogits.
+"""The types that pass between the steps: files -> Sample -> Batch -> Features -> SegLogits; scoring needs no Batch.
 
 Importing this module loads neither torch nor numpy.
 """
@@ -51,7 +51,7 @@ class Batch(NamedTuple):
 
 
 class SegmentationDataset(Protocol):
-    """What every data set offers: a length, samples by index, and names by index without reading images."""
+    """What every data set offers: a length, and samples by index."""
 
     def __len__(self) -> int:
         """Number of samples of the split."""

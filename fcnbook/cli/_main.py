@@ -26,7 +26,7 @@ examples:
   fcnbook list --dataset camvid
   fcnbook cost fcn_r50-d8_512x1024_40k_cityscapes                             before anything is downloaded
   fcnbook run fcn_r18-d8_360x480_10k_camvid --scale tiny                      half a minute on generated scenes
-  fcnbook run fcn_r18-d8_360x480_10k_camvid --data-root data/camvid           the recipe as published
+  fcnbook run fcn_r18-d8_360x480_10k_camvid --data-root data/camvid           the whole recipe
   fcnbook run fcn_r18-d8_360x480_10k_camvid --scale tiny --set optim.lr=0.01  the same with one field changed
   fcnbook run fcn_r18-d8_360x480_10k_camvid --scale tiny --seeds 0,1,2        mean and standard deviation
   fcnbook compare runs/*-tiny-seed*                                           one table, IoU of each class

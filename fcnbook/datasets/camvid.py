@@ -81,7 +81,7 @@ EDITION = Edition(
 
 
 class CamVid(FolderDataset):
-    """One split: samples by index, in the order of their names."""
+    """One split: samples by index, in the order of their names; `FolderDataset.__getitem__` reads one."""
 
     def __init__(self, root: str | os.PathLike[str], split: str) -> None:
         """Find the files; their contents are read when a sample is asked for.

@@ -87,7 +87,7 @@ class RunReport(Provenance):
     protocol: str
     num_steps: int
     seconds: float
-    """Of training, over all its resumes, validations included."""
+    """Of training, over all its resumes, validations between its steps included."""
     images_per_second: float
     """In training, validations not counted."""
     peak_memory_gib: float

@@ -1,7 +1,7 @@
 """One recipe, one run folder, one result: trains (or resumes), evaluates, judges.
 
 What a step does is in `fcnbook.training`, what happens between steps in `fcnbook.runs.monitor`; here is what a run is.
-Notebooks call `run` directly at tiny scale; for long runs `launch` starts this module as a process of its own
+Notebooks come here through `viewers.run_or_watch`: `launch` starts this module as a process of its own
 (`python -m fcnbook.runs.trainer FOLDER`), which reads its request from the folder and ends when its starter dies.
 """
 
