@@ -64,21 +64,21 @@ class TestReadImage:
         with pytest.raises(InputError, match=r"a\.tif holds floating point"):
             read_image(path)
 
-    def test_a_photograph_is_turned_upright(self, tmp_path, image):
-        path = save(tmp_path / "a.png", image, exif=exif_with_orientation(6))  # turn clockwise to view
-        np.testing.assert_array_equal(read_image(path), np.rot90(image, -1))
+    def test_a_photograph_is_turned_upright(self, tmp_path, pixels):
+        path = save(tmp_path / "a.png", pixels, exif=exif_with_orientation(6))  # turn clockwise to view
+        np.testing.assert_array_equal(read_image(path), np.rot90(pixels, -1))
 
-    def test_an_image_that_imagemagick_says_is_turned(self, tmp_path, image):
+    def test_an_image_that_imagemagick_says_is_turned(self, tmp_path, pixels):
         exif = b"Exif\0\0" + exif_with_orientation(6).tobytes().removeprefix(b"Exif\0\0")
         text = f"\nexif\n{len(exif):8d}\n{exif.hex()}\n"
         chunk = PngInfo()
         chunk.add_text("Raw profile type exif", text, zip=True)
-        path = save(tmp_path / "a.png", image, pnginfo=chunk)
-        np.testing.assert_array_equal(read_image(path), np.rot90(image, -1))
+        path = save(tmp_path / "a.png", pixels, pnginfo=chunk)
+        np.testing.assert_array_equal(read_image(path), np.rot90(pixels, -1))
 
-    @pytest.mark.parametrize("missing", [20, 300])  # the end of the image, and some of the header
-    def test_truncated_jpeg(self, tmp_path, image, missing):
-        path = save(tmp_path / "street.jpg", image)
+    @pytest.mark.parametrize("missing", [20, 300])  # the end of the pixels, and some of the header
+    def test_truncated_jpeg(self, tmp_path, pixels, missing):
+        path = save(tmp_path / "street.jpg", pixels)
         path.write_bytes(path.read_bytes()[:-missing])
         with pytest.raises(InputError, match=r"street\.jpg is truncated.*Fetch it again"):
             read_image(path)
@@ -86,8 +86,8 @@ class TestReadImage:
     @pytest.mark.parametrize(
         "options", [{}, {"transparency": (1, 2, 3)}, {"compress_level": 0}, {"dpi": (72, 72)}]
     )
-    def test_plain_png_is_read_as_pillow_reads_it(self, tmp_path, image, options):
-        path = save(tmp_path / "a.png", image, **options)
+    def test_plain_png_is_read_as_pillow_reads_it(self, tmp_path, pixels, options):
+        path = save(tmp_path / "a.png", pixels, **options)
         np.testing.assert_array_equal(read_image(path), np.asarray(Image.open(path).convert("RGB")))
 
     @pytest.mark.parametrize("kept", [8, 40, 0.5, 0.9, 0.99])
@@ -99,8 +99,8 @@ class TestReadImage:
         with pytest.raises(InputError, match=r"street\.png .*[Ff]etch it again"):
             read_image(path)
 
-    def test_damaged_png(self, tmp_path, image):
-        path = save(tmp_path / "a.png", image)
+    def test_damaged_png(self, tmp_path, pixels):
+        path = save(tmp_path / "a.png", pixels)
         data = bytearray(path.read_bytes())
         data[60:90] = bytes(30)
         path.write_bytes(data)
