@@ -213,7 +213,8 @@ class TrainingWatcher(BoxWithStill):
         waits_until = time.monotonic() + patience
         goes_on = is_alive or (lambda: self._goes_on(waits_until))
         try:
-            self.refresh()
+            with _interrupts_held():
+                self.refresh()
             while until_finished and goes_on():
                 if self._curves.num_steps:
                     show(self.summary())
@@ -221,7 +222,8 @@ class TrainingWatcher(BoxWithStill):
                 with _interrupts_held():
                     self.refresh()
             if is_alive is not None:
-                self.refresh()  # the process may have written its last lines just before it ended
+                with _interrupts_held():
+                    self.refresh()  # the process may have written its last lines just before it ended
         except KeyboardInterrupt:
             print("Stopped watching, not the run. Run this cell again to watch on.")
             raise
