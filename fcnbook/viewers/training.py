@@ -213,16 +213,14 @@ class TrainingWatcher(BoxWithStill):
         waits_until = time.monotonic() + patience
         goes_on = is_alive or (lambda: self._goes_on(waits_until))
         try:
-            with _interrupts_held():
+            with _interrupts_held() as interrupted:
                 self.refresh()
-            while until_finished and goes_on():
-                if self._curves.num_steps:
-                    show(self.summary())
-                _sleep(every, is_alive)
-                with _interrupts_held():
+                while until_finished and goes_on() and not interrupted.is_set():
+                    if self._curves.num_steps:
+                        show(self.summary())
+                    _sleep(every, lambda: not interrupted.is_set() and (is_alive is None or is_alive()))
                     self.refresh()
-            if is_alive is not None:
-                with _interrupts_held():
+                if is_alive is not None:
                     self.refresh()  # the process may have written its last lines just before it ended
         except KeyboardInterrupt:
             print("Stopped watching, not the run. Run this cell again to watch on.")
@@ -273,35 +271,35 @@ class _LinePrinter:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """An interrupt inside the block is raised at its end, a second one at once.
+def _interrupts_held() -> Iterator[threading.Event]:
+    """Set by an interrupt, which is raised at the end of the block; a second one is raised at once.
 
     While a figure is drawn, Python often runs clean-up code of its library, and an interrupt inside that is lost.
     """
+    interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals
+        yield interrupted  # only the main thread may handle signals
         return
-    came: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if came:
+        if interrupted.is_set():
             raise KeyboardInterrupt
-        came.append(number)
+        interrupted.set()
 
     previous = signal.signal(signal.SIGINT, handle)
     try:
-        yield
+        yield interrupted
     finally:
         signal.signal(signal.SIGINT, previous)
-    if came:
+    if interrupted.is_set():
         raise KeyboardInterrupt
 
 
-def _sleep(seconds: float, is_alive: Callable[[], bool] | None) -> None:
-    """Wait, but no longer than the process lives."""
+def _sleep(seconds: float, goes_on: Callable[[], bool]) -> None:
+    """Wait, but no longer than `goes_on` says."""
     until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0 and (is_alive is None or is_alive()):
-        time.sleep(left if is_alive is None else min(left, 0.1))
+    while (left := until - time.monotonic()) > 0 and goes_on():
+        time.sleep(min(left, 0.1))
 
 
 def _in_kernel() -> bool:
