@@ -14,7 +14,7 @@ from fcnbook.build import build_segmenter, find_device
 from fcnbook.files import InputError
 from fcnbook.models.segmenter import Segmenter
 from fcnbook.published import PublishedRow
-from fcnbook.recipe import Recipe, recipe_from_dict
+from fcnbook.recipe import Recipe
 from fcnbook.recipes import find_network
 from fcnbook.runs.folder import RunDir
 from fcnbook.weights.checkpoint import load_newest, load_weights
@@ -127,12 +127,11 @@ def _load_from_run(path: Path) -> Segmenter:
 
 def _recipe_of(run_dir: RunDir) -> Recipe:
     try:
-        return recipe_from_dict((run_dir.recipe() or {})["recipe"])
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        raise InputError(
-            f"{run_dir.recipe_file} holds no recipe that this version of fcnbook reads "
-            f"({type(error).__name__}: {error}). Load its weights with the name of their recipe instead."
-        ) from error
+        recipe = run_dir.stored_recipe()
+    except InputError as error:
+        raise InputError(f"{error} Load its weights with the name of their recipe instead.") from error
+    assert recipe is not None, "the folder was chosen because it has a recipe.json"
+    return recipe
 
 
 def _load_file(path: Path, recipe: Recipe, ignore_hash: bool) -> Segmenter:

@@ -17,7 +17,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fcnbook.files import write_atomic
-from fcnbook.recipe import recipe_from_dict
 from fcnbook.runs.folder import RunDir
 
 
@@ -127,10 +126,10 @@ def _run(run_dir: RunDir) -> dict[str, Any]:
     Raises:
         KeyError, TypeError, ValueError: a file is damaged or incomplete.
     """
-    result, stored = run_dir.result(), run_dir.recipe()
-    if result is None or stored is None:
+    result, recipe = run_dir.result(), run_dir.stored_recipe()
+    if result is None or recipe is None:
         raise ValueError("a file is missing")
-    labels = recipe_from_dict(stored["recipe"]).data.labels
+    labels = recipe.data.labels
     ious = [None if iou is None else float(iou) for iou in result["iou_per_class"]]
     numbers = [f"{100 * result[key]:.2f}" for key in ("miou", "macc", "aacc")]
     numbers += [

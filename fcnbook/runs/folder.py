@@ -215,6 +215,21 @@ class RunDir:
         """
         return _read_json(self.recipe_file)
 
+    def stored_recipe(self) -> Recipe | None:
+        """The recipe in recipe.json, None before the run has started.
+
+        Raises:
+            InputError: recipe.json cannot be read.
+        """
+        try:
+            found = self.recipe()
+            return None if found is None else recipe_from_dict(found["recipe"])
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            raise InputError(
+                f"{self.recipe_file} holds no recipe that this version of fcnbook reads "
+                f"({type(error).__name__}: {error})."
+            ) from error
+
     def other_run(self, recipe: Recipe, seed: int) -> list[str]:
         """What tells the run in this folder from the given one, a clause per field; [] if it is the same, or none yet.
 
@@ -228,10 +243,10 @@ class RunDir:
             InputError: recipe.json cannot be read.
         """
         try:
-            found = self.recipe()
-            if found is None:
+            found, own = self.recipe(), self.stored_recipe()
+            if found is None or own is None:
                 return []
-            stored = {"recipe": _telling(recipe_from_dict(found["recipe"])), "seed": found["seed"]}
+            stored = {"recipe": _telling(own), "seed": found["seed"]}
             stored_hash = found["recipe_hash"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
             raise InputError(

@@ -25,7 +25,7 @@ import numpy as np
 from fcnbook import draw
 from fcnbook.files import InputError, read_image
 from fcnbook.labels import LabelSet
-from fcnbook.recipe import Execution, Recipe, recipe_from_dict
+from fcnbook.recipe import Execution, Recipe
 from fcnbook.runs.folder import RunDir, notebook_runs, run_folder
 from fcnbook.runs.launch import start
 from fcnbook.runs.report import RunReport
@@ -127,8 +127,8 @@ class TrainingWatcher(BoxWithStill):
         return run_view(self._curves, self._label_set(), self._last_images())
 
     def _label_set(self) -> LabelSet | None:
-        stored = self._run.recipe()
-        return None if stored is None else recipe_from_dict(stored["recipe"]).data.labels
+        recipe = self._run.stored_recipe()
+        return None if recipe is None else recipe.data.labels
 
     def _last_images(self) -> list[np.ndarray]:
         files = (self._run.predictions / f"{index}.png" for index in range(self._num_images))
