@@ -119,14 +119,6 @@ class PascalContext(FolderDataset):
         super().__init__(Path(root), split, find_pairs(Path(root), split), edition(num_classes, self.storage))
 
 
-class PascalContext59(PascalContext):
-    """The split without background."""
-
-    def __init__(self, root: PathLike, split: str) -> None:
-        """As `PascalContext`, with 59 classes."""
-        super().__init__(root, split, num_classes=59)
-
-
 def find_pairs(root: Path, split: str) -> list[Pair]:
     """The images of a split with their labels, sorted by name.
 

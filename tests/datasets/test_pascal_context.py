@@ -16,7 +16,6 @@ from fcnbook.datasets import _devkit, pascal_context
 from fcnbook.datasets._common import ids_sha256
 from fcnbook.datasets.pascal_context import (
     PascalContext,
-    PascalContext59,
     check,
     decode_runs,
     open_json,
@@ -85,7 +84,7 @@ class TestRead:
     def test_the_459_ids_become_60_or_59_classes(self, devkit, route, split):
         """Stripes of 0 (background), 2 aeroplane, 360 sky, 420 tree, 458 wood."""
         prepare(None, devkit, route=route)
-        dataset, without = PascalContext(devkit, split), PascalContext59(devkit, split)
+        dataset, without = PascalContext(devkit, split), PascalContext(devkit, split, num_classes=59)
         assert [dataset.name(n) for n in range(2)] == [f"{name}.jpg" for name in NAMES[split]]
         assert first_row(dataset[0].labels) == [0, 1, 47, 53, 59]
         assert first_row(without[0].labels) == [255, 0, 46, 52, 58]
@@ -110,15 +109,18 @@ class TestRead:
 
     def test_masks_of_59_classes_in_the_folders_of_detectron2(self, ready):
         expected = {
-            n: (PascalContext(ready, "val")[0].labels, PascalContext59(ready, "val")[0].labels) for n in (0,)
+            n: (PascalContext(ready, "val")[0].labels, PascalContext(ready, "val", num_classes=59)[0].labels)
+            for n in (0,)
         }
         shutil.rmtree(ready / LISTS)
         store(ready, TO_59, Path("VOC2010/annotations_detectron2/pc59_val"))
         for name in NAMES["train"]:
             (ready / f"VOC2010/annotations_detectron2/pc59_val/{name}.png").unlink()
         lines(ready / "VOC2010/ImageSets/Main/val.txt", [*NAMES["val"], "2008_000099"])  # has one more
-        for dataset, labels in zip((PascalContext, PascalContext59), expected[0], strict=True):
-            np.testing.assert_array_equal(dataset(ready, "val")[0].labels, labels)
+        for num_classes, labels in zip((60, 59), expected[0], strict=True):
+            np.testing.assert_array_equal(
+                PascalContext(ready, "val", num_classes=num_classes)[0].labels, labels
+            )
 
     def test_any_other_number_of_classes_is_a_mistake_of_the_caller(self, ready):
         with pytest.raises(ValueError, match=r"num_classes=459: Pascal Context has 60 classes, or 59"):
@@ -320,7 +322,7 @@ class TestBadInput:
     def test_a_value_that_is_no_class(self, ready):
         gray(ready / MASKS / "2008_000003.png", np.full((24, 32), 60, np.uint8))
         with pytest.raises(InputError, match=r"the value 60 .*has 59 classes, in the files 0 to 59\."):
-            PascalContext59(ready, "val")[1]
+            PascalContext(ready, "val", num_classes=59)[1]
 
 
 class TestPrepare:
