@@ -21,6 +21,7 @@ from fcnbook.files import InputError
 from fcnbook.published import PUBLISHED
 from fcnbook.recipe import Execution, recipe_to_dict
 from fcnbook.recipes import RECIPES, scaled, with_num_steps
+from fcnbook.runs import trainer
 from fcnbook.runs.folder import RunDir
 from fcnbook.runs.trainer import run
 
@@ -348,3 +349,16 @@ def test_classes_that_the_split_does_not_hold_are_left_out_and_named(tmp_path, m
     assert without.protocol == f"{whole.protocol}, without sky, which the split does not hold"
     assert without.iou_per_class[0] is None and whole.iou_per_class[0] is not None
     assert without.iou_per_class[1:] == whole.iou_per_class[1:]
+
+
+@pytest.mark.parametrize(
+    ("scale", "asked", "expected"),
+    [("smoke", None, True), ("full", None, False), ("smoke", False, False), ("full", True, True)],
+)
+def test_small_scales_train_with_channels_last_unless_told_otherwise(tmp_path, scale, asked, expected):
+    recipe = dataclasses.replace(small(2), scale=scale, base="a-recipe")
+    execution = Execution(device="cpu", channels_last=asked)
+    parts = trainer._build(recipe, RunDir(tmp_path), None, 0, execution)
+    kernels = [p for p in parts.model.parameters() if p.ndim == 4 and min(p.shape) > 1]
+    assert kernels
+    assert {p.is_contiguous(memory_format=torch.channels_last) for p in kernels} == {expected}
