@@ -129,6 +129,37 @@ def ious_figure(
     return figure
 
 
+def dots_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], title: str, width: int = 760) -> Figure:
+    """A column of dots for each group: its series side by side, a line joins those that belong together.
+
+    Args:
+        groups: name of the group -> one mapping for each repetition, from the name of a series to its percentage.
+        title: above the chart.
+        width: in pixels; the height is 250.
+    """
+    series = list(dict.fromkeys(name for rows in groups.values() for row in rows for name in row))
+    step = len(series) + 1
+    with _style():
+        figure = Figure(figsize=(width / _DPI, 250 / _DPI))
+        axes = _axes_at(figure, 40, 34, width - 10, 218)
+        for group, rows in enumerate(groups.values()):
+            for row in rows:
+                places = [group * step + series.index(name) for name in row]
+                axes.plot(places, list(row.values()), color="#c4c4cc", lw=1, zorder=1)
+                colours = [LINE_COLOURS[series.index(name) % len(LINE_COLOURS)] for name in row]
+                axes.scatter(places, list(row.values()), s=22, c=colours, zorder=2)
+        for index, name in enumerate(series):
+            axes.scatter([], [], s=22, c=LINE_COLOURS[index % len(LINE_COLOURS)], label=name)
+        axes.set_xticks([group * step + (len(series) - 1) / 2 for group in range(len(groups))], list(groups))
+        axes.tick_params(axis="x", length=0)
+        axes.set_ylim(0, 100)
+        axes.set_title(title)
+        axes.legend(
+            loc="lower right", bbox_to_anchor=(1, 0.99), ncols=max(1, len(series)), borderaxespad=0, handletextpad=0.1
+        )
+    return figure
+
+
 def _axes_at(figure: Figure, left: int, top: int, right: int, bottom: int) -> Axes:
     """Axes between these pixels, counted from the upper left corner."""
     width, height = (size * _DPI for size in figure.get_size_inches())

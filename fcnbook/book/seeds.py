@@ -1,0 +1,143 @@
+"""What a chapter says of several seeds: scores on scenes that nothing was chosen on, read from a committed file.
+
+Recipes -> a run per recipe and seed -> one JSON file in `notebooks/results`, and a chart of it. A chapter trains one
+seed before the reader's eyes and takes the others from the file; with `retrain=True` it makes the file again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from fcnbook import draw
+from fcnbook.book.headless import notebook_folder
+from fcnbook.build import build_dataset
+from fcnbook.evaluation import score
+from fcnbook.files import InputError, read_json, write_json
+from fcnbook.hub import load
+from fcnbook.recipe import Recipe, recipe_hash
+from fcnbook.runs.folder import run_folder
+from fcnbook.runs.report import find_provenance, hardware_name
+from fcnbook.viewers import charts
+from fcnbook.viewers.training import run_or_watch
+
+Measure = Callable[[nn.Module, Recipe], Mapping[str, Any]]
+"""Further numbers of a trained network, which JSON can hold."""
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One trained network of the file."""
+
+    network: str
+    """What the chapter calls it, such as "D8"."""
+    seed: int
+    iou: dict[str, float]
+    """IoU per class in [0, 1], on the split that the file names."""
+    measured: dict[str, Any] = field(default_factory=dict)
+    """What the chapter measured besides."""
+    recipe: str = ""
+    recipe_hash: str = ""
+
+    def miou(self, without: Iterable[str] = ()) -> float:
+        """Mean of the classes' IoUs in [0, 1].
+
+        Args:
+            without: classes left out of the mean; their pixels still count as errors of the others.
+
+        Raises:
+            ValueError: no class is left.
+        """
+        left = [iou for name, iou in self.iou.items() if name not in set(without)]
+        if not left:
+            raise ValueError("every class is left out of the mean")
+        return sum(left) / len(left)
+
+
+def over_seeds(
+    name: str,
+    recipes: Mapping[str, Recipe],
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    split: str = "test",
+    measure: Measure | None = None,
+    retrain: bool = False,
+    out_dir: str | os.PathLike[str] | None = None,
+) -> list[SeedRun]:
+    """The runs of a chapter over several seeds, in the order of the seeds, read from `notebooks/results/<name>.json`.
+
+    Args:
+        name: of the file, without its ending.
+        recipes: scaled recipes by the name that the chapter gives the network; needed for `retrain` alone.
+        seeds: to train; likewise.
+        split: of the data set, whose scores are kept; nothing may have been chosen on it.
+        measure: takes the trained network, in eval mode, and its recipe.
+        retrain: train and score everything again, and write the file. Finished run folders are used as they are.
+        out_dir: where the run folders are made.
+
+    Raises:
+        InputError: the file is missing, or it would be written from recipes that are not of scale "tiny".
+    """
+    path = notebook_folder() / "results" / f"{name}.json"
+    if retrain:
+        if other := sorted({recipe.scale for recipe in recipes.values()} - {"tiny"}):
+            raise InputError(
+                f"{path} holds runs of scale tiny, and these recipes have scale {', '.join(other)}. Set RETRAIN = "
+                'False, or SCALE = "tiny".'
+            )
+        runs = [
+            _trained(network, recipe, seed, split, measure, out_dir)
+            for seed in seeds
+            for network, recipe in recipes.items()
+        ]
+        about = find_provenance(torch.device("cpu"), hardware_name())
+        contents = {"scale": "tiny", "split": split, **dataclasses.asdict(about)}
+        write_json(path, contents | {"runs": [dataclasses.asdict(run) for run in runs]})
+    return [SeedRun(**fields) for fields in read_json(path)["runs"]]
+
+
+def _trained(
+    network: str,
+    recipe: Recipe,
+    seed: int,
+    split: str,
+    measure: Measure | None,
+    out_dir: str | os.PathLike[str] | None,
+) -> SeedRun:
+    folder = run_folder(recipe, seed, out_dir)
+    run_or_watch(recipe, folder, seed=seed)
+    model = load(folder, device="cpu")
+    ious = score(model, build_dataset(recipe, split), recipe).iou_per_class
+    return SeedRun(
+        network=network,
+        seed=seed,
+        iou={c: round(float(iou), 4) for c, iou in zip(recipe.data.classes, ious, strict=True)},
+        measured=dict(measure(model, recipe)) if measure else {},
+        recipe=recipe.name,
+        recipe_hash=recipe_hash(recipe),
+    )
+
+
+def seed_chart(
+    runs: Sequence[SeedRun], columns: Mapping[str, Callable[[SeedRun], float]], width: int = 760
+) -> draw.RGBImage:
+    """A dot per run: a column per number, in it the networks side by side; lines join the runs of one seed.
+
+    Args:
+        runs: any number of networks and seeds.
+        columns: title -> the number of a run, in percent.
+        width: in pixels; the height is 250.
+    """
+    seeds = list(dict.fromkeys(run.seed for run in runs))
+    groups = {
+        title: [{run.network: number(run) for run in runs if run.seed == seed} for seed in seeds]
+        for title, number in columns.items()
+    }
+    title = f"IoU in percent; a line joins the networks of one of {len(seeds)} seeds"
+    return charts.drawn(charts.dots_figure(groups, title, width))
