@@ -22,7 +22,7 @@ def test_recipes_and_published_rows_need_no_torch():
     assert heavy_modules_after("from fcnbook import RECIPES, PUBLISHED; RECIPES, PUBLISHED") == "[]"
 
 
-@pytest.mark.parametrize("name", ["fcnbook", "fcnbook.viewers"])
+@pytest.mark.parametrize("name", ["fcnbook", "fcnbook.viewers", "fcnbook.probes"])
 def test_the_lazy_names_are_the_ones_that_all_lists(name):
     package = importlib.import_module(name)
     assert [name for name in package._HOME if getattr(package, name) is None] == []  # each is there

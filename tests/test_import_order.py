@@ -19,7 +19,7 @@ ORDER = [
     ["weights"],
     ["runs"],
     ["hub"],
-    ["reproduce", "viewers"],
+    ["reproduce", "viewers", "probes"],
     ["book"],
     ["cli"],
 ]

@@ -34,6 +34,7 @@ from fcnbook.types import Sample
 
 Split = Literal["train", "val", "test"]
 Inputs = Literal["color", "hha", "color_depth", "color_hha"]
+Ground = Literal["road", "plaza"]
 Size = tuple[int, int]
 Colour = tuple[float, float, float]
 Span = tuple[float, float]
@@ -61,6 +62,7 @@ _EYE_HEIGHT = 2.2
 _POLE_WIDTH = 0.25
 _STOREY = 3.2
 _GROUND = (ROAD, PLAZA, SIDEWALK)
+_GROUND_CLASS: dict[Ground, int] = {"road": ROAD, "plaza": PLAZA}
 _SHADED = (SKY, *_GROUND)  # what the shadow and the gradient of the sky fall on
 # Pixels of an image 96 high; other sizes scale them.
 _NEAR_HOUSE_WIDTH = (18.0, 50.0)
@@ -69,11 +71,19 @@ _SIGN_SIDE = (2, 5)
 
 
 def draw_scene(
-    seed: int, index: int, size: Size = (96, 192), split: Split = "train", inputs: Inputs = "color"
+    seed: int,
+    index: int,
+    size: Size = (96, 192),
+    split: Split = "train",
+    inputs: Inputs = "color",
+    *,
+    ground: Ground | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One generated street scene, a pure function of its arguments.
 
-    Sizes of one shape, such as (96, 192) and (192, 384), show the same street at two resolutions.
+    Sizes of one shape, such as (96, 192) and (192, 384), show the same street at two resolutions. A scene forced to be a
+    road and the same scene forced to be a plaza are twins: images that differ in the house at the edge only, and labels
+    that differ on the ground only. One of the two is the scene that is drawn without force.
 
     Args:
         seed: any integer; each seed is another city.
@@ -81,6 +91,8 @@ def draw_scene(
         size: (height, width) in pixels, at least (32, 32).
         split: the three splits share no scene.
         inputs: channels of the image; the street and its labels are the same for all.
+        ground: what the ground is, in place of the toss of a coin. The coin is tossed all the same, so that every other
+            random number keeps its place.
 
     Returns:
         image: (H, W, 3) uint8, RGB, or HHA: horizontal disparity, height above the ground, and the angle between
@@ -89,11 +101,11 @@ def draw_scene(
         labels: (H, W) uint8, class ids of `labels.STREETS`, 255 on borders.
 
     Raises:
-        ValueError: the size is too small to draw a street in, or split or inputs have another name.
+        ValueError: the size is too small to draw a street in, or split, inputs or ground have another name.
     """
     if inputs not in get_args(Inputs):
         raise ValueError(f"inputs {inputs!r} do not exist: choose one of {', '.join(get_args(Inputs))}")
-    scene = _painted(seed, index, size, split)
+    scene = _painted(seed, index, size, split, ground)
     match inputs:
         case "color":
             image = scene.image()
@@ -119,12 +131,14 @@ def draw_depth(seed: int, index: int, size: Size = (96, 192), split: Split = "tr
     return _painted(seed, index, size, split).depth()
 
 
-def _painted(seed: int, index: int, size: Size, split: Split) -> "_Scene":
+def _painted(seed: int, index: int, size: Size, split: Split, ground: Ground | None = None) -> "_Scene":
     if min(size) < 32:
         raise ValueError(f"size {size} is too small for a street: give a height and width of 32 or more")
     if split not in get_args(Split):
         raise ValueError(f"split {split!r} does not exist: choose one of {', '.join(get_args(Split))}")
-    scene = _Scene(size, _Draws(seed, get_args(Split).index(split), index))
+    if ground is not None and ground not in get_args(Ground):
+        raise ValueError(f"ground {ground!r} does not exist: choose one of {', '.join(get_args(Ground))}, or None")
+    scene = _Scene(size, _Draws(seed, get_args(Split).index(split), index), ground)
     scene.paint()
     return scene
 
@@ -330,7 +344,7 @@ class _Thing(NamedTuple):
 class _Scene:
     """One street: its camera, its map of materials, and the painters that fill the map."""
 
-    def __init__(self, size: Size, draws: _Draws) -> None:
+    def __init__(self, size: Size, draws: _Draws, ground: Ground | None = None) -> None:
         self.size, self.draws = size, draws
         self.unit = size[0] / 96
         self.camera = _Camera(
@@ -338,7 +352,8 @@ class _Scene:
             horizon=size[0] * draws.uniform(0.38, 0.48),
             centre=size[1] * draws.uniform(0.44, 0.56),
         )
-        self.ground_class = PLAZA if draws.chance(0.5) else ROAD
+        tossed = PLAZA if draws.chance(0.5) else ROAD  # also where the ground is forced: later numbers keep their place
+        self.ground_class = tossed if ground is None else _GROUND_CLASS[ground]
         self.road_half = draws.uniform(3.4, 4.8)
         self.corridor_half = self.road_half + draws.uniform(2.2, 3.8)
         self.end = draws.uniform(38.0, 70.0)
