@@ -1,18 +1,24 @@
-"""Checks of the exercises of notebook 02: answers on crops, kernels and sizes of the FCN in, hints out."""
+"""Checks of the exercises of notebook 02: answers on crops, kernels and skips of the FCN in, hints out."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
+from fcnbook.book.agree import randomize
 from fcnbook.book.exercises._common import exercise, number_hint
 from fcnbook.models.backbones import VGG16
 from fcnbook.models.heads import FCNSkipHead
 from fcnbook.models.layers import bilinear_kernel
 from fcnbook.recipe import FCNSkipHeadSpec, VGGSpec
+
+if TYPE_CHECKING:
+    from fcnbook.types import Features
 
 
 @exercise
@@ -87,32 +93,70 @@ def check_at_once(answer: tuple[float, float]) -> str | None:
 
 
 @exercise
-def check_upsampled_size(answer: Callable[[int], int]) -> str | None:
-    """Exercise 4: the side of FCN-32s' upsampled scores. Answer: a function from an image's side to it."""
-    for side in (375, 500, 256, 512, 1024, 224, 33, 1, 289, 290, 321):
-        got, expected = answer(side), _upsampled_size(side)
-        if got == expected:
-            continue
-        cells = (expected - 64) // 32 + 1
-        if got == cells:
-            return (
-                f"For {side} you return the {cells} cells of the scores. Enlarge them: (cells - 1) * 32 + 64."
-            )
-        if got == expected - 32:
-            return (
-                f"For {side} you are 32 pixels short. Either a pool was rounded down (573 becomes 287), or the "
-                "cells were multiplied by 32; the last step is (cells - 1) * 32 + 64."
-            )
-        return f"For {side} the map has {expected} cells a side; your function says {got!r}."
+def check_without_skip(answer: Callable[[nn.Module, Features, str], Tensor]) -> str | None:
+    """Exercise 4: the logits of FCN-8s without one of its skips. Answer: a function of head, features and skip."""
+    torch.manual_seed(0)
+    backbone = VGG16(VGGSpec(width=2)).eval()
+    head = _HeadOfTheChapter(FCNSkipHeadSpec(stride=8, channels=4), backbone.stages, 5, grids=backbone.grids).eval()
+    randomize(head)
+    with torch.no_grad():
+        features = backbone(torch.randn(1, 3, 50, 70))
+        whole = head(features)
+        expected = {skip: _without(head, features, skip) for skip in ("pool3", "pool4")}
+        before = {name: value.clone() for name, value in head.state_dict().items()}
+        for skip, wanted in expected.items():
+            got = answer(head, features, skip)
+            if not isinstance(got, Tensor):
+                return f'For "{skip}" the function returns {type(got).__name__}; logits are asked for, a tensor.'
+            if not all(torch.equal(value, before[name]) for name, value in head.state_dict().items()):
+                return "The head is not as it was: a weight has changed. Restore it, or work on a copy (copy.deepcopy)."
+            if not torch.equal(head(features), whole):
+                return "The head is not as it was: it gives other logits now. Remove your hook, or restore its layers."
+            if (hint := _hint_on_logits(got, wanted, skip, whole, expected, head, features)) is not None:
+                return hint
     return None
 
 
-def _upsampled_size(side: int) -> int:
-    # Read off the packaged network, on the meta device, where a forward pass computes shapes and nothing else.
-    with torch.device("meta"):
-        backbone = VGG16(VGGSpec(width=1))
-        spec = FCNSkipHeadSpec(stride=32, channels=1)
-        head = FCNSkipHead(spec, backbone.stages, 1, grids=backbone.grids)
-        scores = head.classify(backbone(torch.empty(1, 3, side, side))["c5"])
-        enlarged: Any = head.get_submodule(head.last)(head.score_fr(scores))
-    return int(enlarged.shape[-1])
+class _HeadOfTheChapter(FCNSkipHead):
+    """The packaged head with the names of the chapter's `FCN8Head` too, so that both ways to the answer work."""
+
+    pool3_scale = pool4_scale = 1
+
+    def coarse_scores(self, pool5: Tensor) -> Tensor:
+        scores: Tensor = self.score_fr(self.classify(pool5))
+        return scores
+
+
+def _without(head: nn.Module, features: Features, skip: str) -> Tensor:
+    """Logits of a copy whose score layer of that skip gives nothing but zeros."""
+    silent = copy.deepcopy(head)
+    for parameter in silent.get_submodule(f"score_{skip}").parameters():
+        parameter.zero_()
+    logits: Tensor = silent(features)
+    return logits
+
+
+def _hint_on_logits(
+    got: Tensor,
+    wanted: Tensor,
+    skip: str,
+    whole: Tensor,
+    expected: dict[str, Tensor],
+    head: nn.Module,
+    features: Features,
+) -> str | None:
+    def is_like(other: Tensor) -> bool:
+        return got.shape == other.shape and torch.allclose(got, other, rtol=1e-4, atol=1e-5)
+
+    if is_like(wanted):
+        return None
+    if got.shape != wanted.shape:
+        return f"The logits have the shape {tuple(got.shape)} instead of {tuple(wanted.shape)}. Is the last crop there?"
+    if is_like(whole):
+        return f'For "{skip}" these are the logits of the whole head: the skip is still added.'
+    if is_like(expected["pool4" if skip == "pool3" else "pool3"]):
+        return f'For "{skip}" you leave out the other skip.'
+    stage = {"pool3": "c3", "pool4": "c4"}[skip]
+    if is_like(head(dict(features) | {stage: torch.zeros_like(features[stage])})):
+        return "A map of zeros still gives the bias of the score layer. Its scores have to vanish, not its input."
+    return f'For "{skip}" the logits differ by up to {(got - wanted).abs().max():.3g}. Only that skip may be missing.'

@@ -3,36 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import product
 from math import prod
 
 import torch
+from torch import nn
 
+from fcnbook.book.agree import randomize
 from fcnbook.book.exercises._common import exercise, number_hint
+from fcnbook.build import build_model
 from fcnbook.models.backbones import ResNet
 from fcnbook.models.backbones.resnet import Bottleneck
-from fcnbook.recipe import ResNetSpec
+from fcnbook.recipe import FCNHeadSpec, ModelSpec, ResNetSpec
 
 _D32 = ResNetSpec(depth=50)
 _D8 = ResNetSpec(depth=50, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
 
 
 @exercise
-def check_output_stride(answer: Callable[[Sequence[int]], int]) -> str | None:
-    """Exercise 1: the stride of the last map. Answer: a function from the strides of the four stages to it."""
-    for strides in product((1, 2), (1, 2), (1, 2), (1, 2)):
-        expected = ResNet(ResNetSpec(depth=10, strides=strides, width=2)).stages["c5"].stride
-        got = answer(strides)
-        if got == expected:
-            continue
-        if got == prod(strides):
-            return f"For {strides} you return {got}. The stem halves the image, and so does the max pool."
-        if got == 2 * prod(strides):
-            return f"For {strides} you return {got}. Both the stem and the max pool have a stride of 2."
-        if got == 4 + sum(strides) or got == sum(strides):
-            return f"For {strides} you return {got}. Strides multiply; they do not add up."
-        return f"For strides {strides} the last map has stride {expected}; your function says {got!r}."
+def check_settings(answer: Callable[[int], tuple[Sequence[int], Sequence[int]]]) -> str | None:
+    """Exercise 1: the ResNet of an output stride. Answer: a function from it to (strides, dilations) of the stages."""
+    for output_stride in (32, 16, 8, 4):
+        strides, dilations = (tuple(int(number) for number in part) for part in answer(output_stride))
+        if len(strides) != 4 or len(dilations) != 4:
+            return f"For {output_stride}: four strides and four dilations are asked for, one for each stage."
+        got = 4 * prod(strides)
+        if got != output_stride:
+            hint = "The stem and the max pool bring 4." if prod(strides) == output_stride else "Strides multiply."
+            return f"For {output_stride} the strides {strides} give an output stride of {got}. {hint}"
+        wanted = {32: (1, 2, 2, 2), 16: (1, 2, 2, 1), 8: (1, 2, 1, 1), 4: (1, 1, 1, 1)}[output_stride]
+        if strides != wanted:
+            return f"For {output_stride} the output stride is right, but it is the *last* strides that are taken out."
+        hint = _hint_on_dilations(strides, dilations)
+        if hint is not None:
+            return f"For {output_stride}: {hint}"
     return None
+
+
+def _hint_on_dilations(strides: tuple[int, ...], dilations: tuple[int, ...]) -> str | None:
+    """A hint where the dense bottleneck network is no twin of D32: its cells are compared on random weights."""
+    wanted = tuple(prod((1, 2, 2, 2)[: i + 1]) // prod(strides[: i + 1]) for i in range(4))
+    if dilations == wanted:
+        return None
+    if all(d == 1 for d in dilations):
+        return "nothing is dilated, so the stages behind a removed stride read the wrong neighbours."
+    if dilations == tuple(w // 2 or 1 for w in wanted):
+        return (
+            f"the dilations {dilations} are those of the *first* block of each stage. make_stage halves the number "
+            "that it is given, so give it the whole one."
+        )
+    if len({d for d in dilations if d > 1}) == 1 and max(wanted) > 2:
+        return f"the dilations are {dilations}. Every stride that was removed doubles the dilation of what follows it."
+    stage = next(i for i in range(4) if dilations[i] != wanted[i])
+    return (
+        f"layer{stage + 1} has dilation {dilations[stage]}. Divide the stride that it had in D32, counted from layer1 "
+        "on, by the one that it has now."
+    )
 
 
 @exercise
@@ -116,26 +141,43 @@ def check_what_grows(answer: tuple[float, float]) -> str | None:
 
 
 @exercise
-def check_odd_sizes(answer: Sequence[int]) -> str | None:
-    """Exercise 5: sides of the maps of R-50-D8 for 769x769. Answer: after the stem, c2, c3, c4, c5."""
-    with torch.device("meta"):
-        backbone = ResNet(_D8)
-        images = torch.empty(1, 3, 769, 769)
-        assert backbone.stem is not None
-        expected = [backbone.stem(images).shape[-1], *(f.shape[-1] for f in backbone(images).values())]
-    sides = [int(side) for side in answer]
-    if len(sides) != 5:
-        return f"Five numbers are asked for: after the stem, c2, c3, c4, c5. You give {len(sides)}."
-    if sides == expected:
-        return None
-    if sides == [385, 193, 97, 49, 25]:
-        return "That is D32. In D8, layer3 and layer4 have lost their strides."
-    names = ("after the stem", "c2", "c3", "c4", "c5")
-    name, got, wanted = next(
-        entry for entry in zip(names, sides, expected, strict=True) if entry[1] != entry[2]
+def check_twin_at_16(answer: Sequence[int]) -> str | None:
+    """Exercise 5: dilations of the exact twin of R-10-D32 at stride 16.
+
+    Answer: of both convolutions of layer4's block and of the three 3 x 3 convolutions of the head.
+    """
+    dilations = tuple(int(number) for number in answer)
+    if len(dilations) != 5:
+        return f"Five numbers are asked for: two of layer4, three of the head. You give {len(dilations)}."
+    if any(number < 1 for number in dilations):
+        return "A dilation is at least 1."
+    torch.manual_seed(0)
+    coarse = build_model(_fcn_r10((1, 2, 2, 2)), num_classes=3).eval()
+    dense = build_model(_fcn_r10((1, 2, 2, 1)), num_classes=3).eval()
+    randomize(coarse)
+    dense.load_state_dict(coarse.state_dict())
+    block, head = dense.get_submodule("backbone.layer4.0"), dense.get_submodule("decode_head")
+    names = ["conv1", "conv2", "convs.0.conv", "convs.1.conv", "conv_cat.conv"]
+    layers = [(block if k < 2 else head).get_submodule(name) for k, name in enumerate(names)]
+    for layer, dilation in zip(layers, dilations, strict=True):
+        assert isinstance(layer, nn.Conv2d)
+        layer.dilation = layer.padding = (dilation, dilation)
+    with torch.no_grad():
+        images = torch.randn(1, 3, 97, 129)
+        if torch.allclose(dense(images).main[:, :, ::2, ::2], coarse(images).main, atol=1e-5):
+            return None
+    if dilations[0] == 2:
+        return "The first convolution of layer4 is the one that loses its stride. Its input is as it always was."
+    if dilations[1] == 1:
+        return "The second convolution of layer4 comes behind the stride that was removed."
+    if set(dilations[2:]) == {1}:
+        return "The backbone is a twin. The head reads its map as well, and the map is twice as fine."
+    if max(dilations) > 2:
+        return "One stride of 2 was removed, so nothing is dilated by more than 2."
+    return f"With {dilations} the logits differ from those of D32 at the cells that both have."
+
+
+def _fcn_r10(strides: tuple[int, int, int, int]) -> ModelSpec:
+    return ModelSpec(
+        backbone=ResNetSpec(depth=10, strides=strides, width=4), head=FCNHeadSpec(channels=4), aux_head=None
     )
-    if got == wanted - 1:
-        return f"{name} is not {got}: with padding 1, an odd side is rounded up when it is halved."
-    if name == "c2":
-        return f"c2 is not {got}: the max pool comes before it, and layer1 has no stride."
-    return f"{name} is not {got}."

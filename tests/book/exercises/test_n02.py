@@ -13,16 +13,30 @@ KERNEL = [[a * b for b in THIRDS] for a in THIRDS]
 DISTANCES = [[max(0.0, 1 - np.hypot(y - 2, x - 2) / 3) for x in range(5)] for y in range(5)]
 
 
-def halved_up(side: int) -> int:
-    """Cells after the pools: one division by 32, since ceilings of halves compose."""
-    return -(-(side + 198) // 32)
+def by_hook(head, features, skip):
+    """The packaged forward, with zeros for the scores of the skip."""
+    hook = head.get_submodule(f"score_{skip}").register_forward_hook(lambda module, given, out: out * 0)
+    try:
+        return head(features)
+    finally:
+        hook.remove()
 
 
-def upsampled(side: int) -> int:
-    return (halved_up(side) - 6 - 1) * 32 + 64
+def by_hand(head, features, skip):
+    """The forward of the chapter's FCN8Head written out, with the paper's offsets."""
+    scores = {"pool4": head.score_pool4, "pool3": head.score_pool3}
+    maps = {"pool4": features["c4"], "pool3": features["c3"]}
+    x = head.coarse_scores(features["c5"])
+    for name, up, offset in (("pool4", head.upscore2, 5), ("pool3", head.upscore_pool4, 9)):
+        x = up(x)
+        if name != skip:
+            fine = scores[name](maps[name])
+            x = x + fine[..., offset : offset + x.shape[-2], offset : offset + x.shape[-1]]
+    x, (height, width) = head.upscore8(x), features["c0"].shape[-2:]
+    return x[..., 31 : 31 + height, 31 : 31 + width]
 
 
-CHECKS = [n02.check_crop_offset, n02.check_kernel_of_5, n02.check_at_once, n02.check_upsampled_size]
+CHECKS = [n02.check_crop_offset, n02.check_kernel_of_5, n02.check_at_once, n02.check_without_skip]
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -119,20 +133,40 @@ def test_wrong_at_once_factors(answer, hint, capsys):
     assert hint in capsys.readouterr().out
 
 
-def test_upsampled_size():
-    assert [upsampled(side) for side in (512, 1024, 375, 500, 256)] == [576, 1088, 416, 544, 320]  # published
-    assert n02.check_upsampled_size(upsampled) is True
+@pytest.mark.parametrize("answer", [by_hook, by_hand])
+def test_without_skip(answer):
+    assert n02.check_without_skip(answer) is True
+
+
+def leaves_its_hook(head, features, skip):
+    head.get_submodule(f"score_{skip}").register_forward_hook(lambda module, given, out: out * 0)
+    return head(features)
+
+
+def zeroes_the_weights(head, features, skip):
+    head.get_submodule(f"score_{skip}").weight.zero_()
+    return head(features)
 
 
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
-        (lambda side: halved_up(side) - 6, "Enlarge them"),
-        (lambda side: 32 * (halved_up(side) - 6), "multiplied by 32"),
-        (lambda side: ((side + 198) // 32 - 6 - 1) * 32 + 64, "a pool was rounded down"),
-        (lambda side: side, "your function says 375"),
+        (lambda head, features, skip: head(features), "the skip is still added"),
+        (lambda head, features, skip: by_hook(head, features, {"pool3": "pool4", "pool4": "pool3"}[skip]), "the other"),
+        (lambda head, features, skip: by_hook(head, features, "pool3"), 'For "pool4" you leave out the other skip'),
+        (
+            lambda head, features, skip: head(
+                {**features, "c" + skip[-1]: torch.zeros_like(features["c" + skip[-1]])}
+            ),
+            "the bias of the score layer",
+        ),
+        (lambda head, features, skip: by_hook(head, features, skip)[..., 1:], "shape (1, 5, 50, 69)"),
+        (lambda head, features, skip: by_hook(head, features, skip) + 1, "differ by up to 1"),
+        (lambda head, features, skip: [1.0], "returns list"),
+        (leaves_its_hook, "it gives other logits now"),
+        (zeroes_the_weights, "a weight has changed"),
     ],
 )
-def test_wrong_upsampled_size(answer, hint, capsys):
-    assert n02.check_upsampled_size(answer) is False
+def test_wrong_without_skip(answer, hint, capsys):
+    assert n02.check_without_skip(answer) is False
     assert hint in capsys.readouterr().out

@@ -1,17 +1,21 @@
 """Notebook 04's checks accept right answers, refuse wrong ones with a hint, and never raise."""
 
-from math import prod
-
 import pytest
 
 from fcnbook.book.exercises import n04
 
+SETTINGS = {  # mmsegmentation's, and what follows from them for a stride of 4
+    32: ((1, 2, 2, 2), (1, 1, 1, 1)),
+    16: ((1, 2, 2, 1), (1, 1, 1, 2)),
+    8: ((1, 2, 1, 1), (1, 1, 2, 4)),
+    4: ((1, 1, 1, 1), (1, 2, 4, 8)),
+}
 CHECKS = [
-    n04.check_output_stride,
+    n04.check_settings,
     n04.check_layer4_field,
     n04.check_fastfcn_layer4,
     n04.check_what_grows,
-    n04.check_odd_sizes,
+    n04.check_twin_at_16,
 ]
 
 
@@ -30,24 +34,36 @@ def test_nonsense_gets_a_hint(check, answer, capsys):
 
 
 def test_right_answers():
-    assert n04.check_output_stride(lambda strides: 4 * prod(strides)) is True
+    assert n04.check_settings(SETTINGS.get) is True
     assert n04.check_layer4_field(1 + 2 * 2 + 2 * 1 + 2 * 4 + 2 * 1) is True  # dilations 2, 1, 4, 1
     assert n04.check_fastfcn_layer4([(2, 2), (1, 4), (1, 4)]) is True  # mmsegmentation's FastFCN configs
     assert n04.check_what_grows((0, 4)) is True
-    assert n04.check_odd_sizes([385, 193, 97, 97, 97]) is True
+    assert n04.check_twin_at_16((1, 2, 2, 2, 2)) is True
+
+
+
+
+def changed(**settings):
+    return (SETTINGS | {int(key[1:]): value for key, value in settings.items()}).get
 
 
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
-        (prod, "stem halves the image"),
-        (lambda strides: 2 * prod(strides), "Both the stem and the max pool"),
-        (sum, "Strides multiply"),
-        (lambda strides: 32, "the last map has stride 4; your function says 32"),
+        (changed(s32=((2, 2, 2, 4), (1, 1, 1, 1))), "The stem and the max pool bring 4"),
+        (changed(s16=((1, 2, 2, 2), (1, 1, 1, 1))), "give an output stride of 32. Strides multiply"),
+        (changed(s16=((1, 1, 2, 2), (1, 1, 1, 1))), "the *last* strides"),
+        (changed(s16=((1, 2, 2, 1), (1, 1, 1, 1))), "nothing is dilated"),
+        (changed(s8=((1, 2, 1, 1), (1, 1, 1, 2))), "the *first* block of each stage"),
+        (changed(s8=((1, 2, 1, 1), (1, 1, 2, 2))), "doubles the dilation"),
+        (changed(s8=((1, 2, 1, 1), (1, 1, 4, 8))), "layer3 has dilation 4"),
+        (changed(s4=((1, 1, 1, 1), (1, 1, 2, 4))), "the *first* block"),
+        (changed(s4=((1, 1, 1, 1), (2, 2, 4, 8))), "layer1 has dilation 2"),
+        (changed(s8=((1, 2, 1), (1, 1, 2, 4))), "four strides"),
     ],
 )
-def test_wrong_output_stride(answer, hint, capsys):
-    assert n04.check_output_stride(answer) is False
+def test_wrong_settings(answer, hint, capsys):
+    assert n04.check_settings(answer) is False
     assert hint in capsys.readouterr().out
 
 
@@ -103,13 +119,15 @@ def test_wrong_growth(answer, hint, capsys):
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
-        ([385, 193, 97, 49, 25], "That is D32"),
-        ([384, 192, 96, 96, 96], "rounded up"),
-        ([385, 385, 193, 193, 193], "the max pool comes before"),
-        ([193, 97, 97, 97], "Five numbers"),
-        ([769, 193, 97, 97, 97], "after the stem is not 769"),
+        ((2, 2, 2, 2, 2), "loses its stride"),
+        ((1, 1, 2, 2, 2), "comes behind the stride"),
+        ((1, 2, 1, 1, 1), "The head reads its map"),
+        ((1, 2, 4, 4, 4), "by more than 2"),
+        ((1, 2, 2, 2, 1), "the logits differ"),
+        ((1, 2, 2), "Five numbers"),
+        ((1, 2, 2, 2, 0), "at least 1"),
     ],
 )
-def test_wrong_sizes(answer, hint, capsys):
-    assert n04.check_odd_sizes(answer) is False
+def test_wrong_twin(answer, hint, capsys):
+    assert n04.check_twin_at_16(answer) is False
     assert hint in capsys.readouterr().out
