@@ -12,6 +12,7 @@ import ast
 import contextlib
 import logging
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -39,6 +40,8 @@ _HEARTBEAT_S = 30.0
 """A line at least this often, while a cell works that reports no progress."""
 _USER_ERRORS = ("InputError", "RunIsAlive")
 """Exceptions whose message is a sentence for the reader, raised inside a notebook."""
+_PROGRESS = re.compile(r"\S+ running, step \d+ of \d+")
+"""How a printed line of a run at work begins."""
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -397,7 +400,8 @@ def renew(notebook: Path) -> NotebookOutcome:
     """Execute a committed notebook with its own parameters, and put the outputs into it if it came to its end.
 
     It runs on a copy of its folder, so that no run left behind by an earlier execution is taken for a new one.
-    Whatever differs from one execution to the next is left out: times, widget state.
+    Whatever differs from one execution to the next is left out: times, widget state, the lines of a run that say how
+    far it is.
     """
     import nbformat
 
@@ -412,8 +416,23 @@ def renew(notebook: Path) -> NotebookOutcome:
                     cell.metadata.pop(key, None)
                 if not cell.metadata.get("tags", True):
                     del cell.metadata["tags"]  # papermill adds empty ones
+                if "outputs" in cell:
+                    cell.outputs = _without_progress(cell.outputs)
             write_atomic(notebook, nbformat.writes(executed).encode() + b"\n")  # type: ignore[no-untyped-call]
     return outcome
+
+
+def _without_progress(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """The outputs of a cell without the lines of `TrainingWatcher.watch` about a run that was still at work."""
+    kept = []
+    for output in outputs:
+        if output.output_type == "stream":
+            lines = output.text.splitlines(keepends=True)
+            output.text = "".join(line for line in lines if not _PROGRESS.match(line))
+            if lines and not output.text:
+                continue
+        kept.append(output)
+    return kept
 
 
 def main(arguments: list[str]) -> int:
