@@ -7,18 +7,40 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fcnbook.probes.field import effective_field
+    from fcnbook.probes.parts import logits_without, parts_of, without_parts
+    from fcnbook.probes.phases import accuracy, phase_map, r_squared
+    from fcnbook.probes.taps import read_counts, tap_share
     from fcnbook.probes.twins import TwinScore, draw_twins, score_twins
 
 _HOME = {
     "TwinScore": "twins",
+    "accuracy": "phases",
     "draw_twins": "twins",
+    "effective_field": "field",
+    "logits_without": "parts",
+    "parts_of": "parts",
+    "phase_map": "phases",
+    "r_squared": "phases",
+    "read_counts": "taps",
     "score_twins": "twins",
+    "tap_share": "taps",
+    "without_parts": "parts",
 }
 
 __all__ = [
     "TwinScore",
+    "accuracy",
     "draw_twins",
+    "effective_field",
+    "logits_without",
+    "parts_of",
+    "phase_map",
+    "r_squared",
+    "read_counts",
     "score_twins",
+    "tap_share",
+    "without_parts",
 ]
 
 

@@ -1,6 +1,8 @@
 """Counterfactual twins: two streets that differ in one house only, and whether a network notices.
 
-Used from notebook 04. A network -> `TwinScore`. Whether the ground of a generated street is road or plaza, the house at one edge of the image
+Used from notebook 04.
+
+A network -> `TwinScore`. Whether the ground of a generated street is road or plaza, the house at one edge of the image
 says and nothing else. A network that names the ground right in both twins must have looked at that house.
 """
 

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from fcnbook.viewers.explorer import Explorer
     from fcnbook.viewers.guess import Guess
     from fcnbook.viewers.masks import MaskViewer, mask_view
+    from fcnbook.viewers.network import Block, draw_network, network_blocks
     from fcnbook.viewers.training import TrainingWatcher, run_or_watch, run_view
 
 _HOME = {
+    "Block": "network",
     "Comparison": "compare",
     "Explorer": "explorer",
     "Guess": "guess",
@@ -24,8 +26,10 @@ _HOME = {
     "RunCurves": "_curves",
     "TrainingWatcher": "training",
     "compare_runs": "compare",
+    "draw_network": "network",
     "figure_image": "charts",
     "mask_view": "masks",
+    "network_blocks": "network",
     "run_or_watch": "training",
     "run_view": "training",
     "show": "_widgets",
@@ -34,6 +38,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Block",
     "Comparison",
     "Explorer",
     "Guess",
@@ -41,8 +46,10 @@ __all__ = [
     "RunCurves",
     "TrainingWatcher",
     "compare_runs",
+    "draw_network",
     "figure_image",
     "mask_view",
+    "network_blocks",
     "run_or_watch",
     "run_view",
     "show",

@@ -64,7 +64,7 @@ _TEXT = 13
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     """Our settings, whatever the notebook has set."""
     with mpl.style.context(["default", _STYLE]), warnings.catch_warnings():
         # Letters that the font lacks are drawn as boxes, here as in `fcnbook.draw`; a warning per look helps nobody.
@@ -85,7 +85,7 @@ def lines_figure(
         width: in pixels; the height is 480.
     """
     half = width // 2
-    with _style():
+    with style():
         figure = Figure(figsize=(width / _DPI, 2 * _ROW / _DPI))
         plots: tuple[tuple[int, int, Mapping[str, Points], str], ...] = (
             (0, 0, losses, "Loss"),
@@ -121,7 +121,7 @@ def ious_figure(
     """
     bottom = 34 + _BAR * max(1, len(ious))
     name_width = max((text_width(_shortened(name), _TEXT) for name in names), default=0)
-    with _style():
+    with style():
         figure = Figure(figsize=(width / _DPI, max(_ROW, bottom + 6) / _DPI))
         left, right = 24 + name_width, width - 66
         axes = _axes_at(figure, left, 34, right, bottom)
@@ -225,7 +225,7 @@ def plot_ious(
 
 def drawn(figure: Figure) -> RGBImage:
     """The pixels of a figure: (h, w, 3) uint8 RGB."""
-    with _style():
+    with style():
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()

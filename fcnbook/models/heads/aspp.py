@@ -37,7 +37,7 @@ class ASPPHead(nn.Module):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
-        self.stage = spec.stage
+        self.stage, self.dilations = spec.stage, spec.dilations
         in_channels, channels = stages[spec.stage].channels, spec.channels
         self.image_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), ConvBNReLU(in_channels, channels, 1))
         self.aspp_modules = nn.ModuleList(

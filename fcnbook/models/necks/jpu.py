@@ -42,6 +42,7 @@ class JPU(nn.Module):
         self.dilation_layers = nn.ModuleList(
             [nn.Sequential(SeparableConv(3 * spec.channels, spec.channels, d)) for d in spec.dilations]
         )
+        self.dilations = spec.dilations
         out = StageInfo(spec.channels * len(spec.dilations), stages["c3"].stride)
         self.stages = {"c3": stages["c3"], "c4": stages["c4"], "jpu": out}
         init_convolutions(self)
