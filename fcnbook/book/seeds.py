@@ -7,6 +7,7 @@ seed before the reader's eyes and takes the others from the file; with `retrain=
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,23 +39,23 @@ class SeedRun:
     network: str
     """What the chapter calls it, such as "D8"."""
     seed: int
-    iou: dict[str, float]
-    """IoU per class in [0, 1], on the split that the file names."""
+    iou: dict[str, float | None]
+    """IoU per class in [0, 1], on the split that the file names; None for a class that occurs nowhere."""
     measured: dict[str, Any] = field(default_factory=dict)
     """What the chapter measured besides."""
     recipe: str = ""
     recipe_hash: str = ""
 
     def miou(self, without: Iterable[str] = ()) -> float:
-        """Mean of the classes' IoUs in [0, 1].
+        """Mean of the classes' IoUs in [0, 1]; a class that occurs nowhere is left out.
 
         Args:
-            without: classes left out of the mean; their pixels still count as errors of the others.
+            without: classes left out too; their pixels still count as errors of the others.
 
         Raises:
             ValueError: no class is left.
         """
-        left = [iou for name, iou in self.iou.items() if name not in set(without)]
+        left = [iou for name, iou in self.iou.items() if iou is not None and name not in set(without)]
         if not left:
             raise ValueError("every class is left out of the mean")
         return sum(left) / len(left)
@@ -117,11 +118,15 @@ def _trained(
     return SeedRun(
         network=network,
         seed=seed,
-        iou={c: round(float(iou), 4) for c, iou in zip(recipe.data.classes, ious, strict=True)},
+        iou={c: _rounded(float(iou)) for c, iou in zip(recipe.data.classes, ious, strict=True)},
         measured=dict(measure(model, recipe)) if measure else {},
         recipe=recipe.name,
         recipe_hash=recipe_hash(recipe),
     )
+
+
+def _rounded(iou: float) -> float | None:
+    return None if math.isnan(iou) else round(iou, 4)
 
 
 def seed_chart(

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from small_runs import ENDLESS, TRAINS, has_ended, has_step, wait_until, write_notebook
 
-from fcnbook.book.headless import chapter_notebooks, clock, execute, find_notebook, progress_line
+from fcnbook.book.headless import chapter_notebooks, clock, execute, find_notebook, progress_line, renew
 from fcnbook.files import InputError
 from fcnbook.runs.folder import RunDir
 
@@ -177,3 +177,15 @@ def test_finding_notebooks(tmp_path):
     for name in ("reproduce", "10_last", "02_fcn", "notes"):
         (tmp_path / f"{name}.ipynb").touch()
     assert [path.stem for path in chapter_notebooks(tmp_path)] == ["02_fcn", "10_last", "reproduce"]
+
+
+def test_a_committed_notebook_keeps_no_lines_about_a_run_at_work(tmp_path):
+    notebook = write_notebook(
+        tmp_path / "02_fcn.ipynb",
+        "print('fcn running, step 0 of 300')\nprint('fcn running, step 42 of 300, loss 1.332, 66 s left')",
+        "print('fcn running, step 9 of 300')\nprint('fcn finished, step 300 of 300, mIoU 54.8 %')\nprint('the end')",
+    )
+    assert renew(notebook).status == "done"
+    quiet, last = nbformat.read(notebook, as_version=4).cells[-2:]
+    assert quiet.outputs == []
+    assert [output.text for output in last.outputs] == ["fcn finished, step 300 of 300, mIoU 54.8 %\nthe end\n"]

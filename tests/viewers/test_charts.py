@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from fcnbook.viewers.charts import drawn, ious_figure, lines_figure, plot_lines
+from fcnbook.viewers.charts import dots_figure, drawn, ious_figure, lines_figure, plot_lines
 
 LOSS = [(10.0, 2.0), (20.0, 1.0), (30.0, 0.5)]
 MIOU = [(15.0, 0.25), (30.0, 0.5)]
@@ -160,3 +160,14 @@ class TestDrawn:
         axes = Figure().add_subplot()
         plot_lines(axes, {"a": LOSS}, "IoU against shift", "shift in pixels")
         assert (axes.get_xlabel(), len(axes.lines)) == ("shift in pixels", 1)
+
+
+def test_dots_stand_side_by_side_in_their_column_and_a_line_joins_a_repetition():
+    groups = {"mIoU": [{"D32": 40.0, "D8": 60.0}, {"D32": 45.0, "D8": 55.0}], "pole": [{"D8": 20.0}]}
+    (axes,) = dots_figure(groups, "IoU").axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["mIoU", "pole"]
+    assert [tuple(line.get_xydata().ravel()) for line in axes.lines] == [(0, 40, 1, 60), (0, 45, 1, 55), (4, 20)]
+    dots = [dot.get_offsets().tolist() for dot in axes.collections if len(dot.get_offsets())]
+    assert dots == [[[0, 40], [1, 60]], [[0, 45], [1, 55]], [[4, 20]]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["D32", "D8"]
+    assert axes.get_ylim() == (0, 100)
