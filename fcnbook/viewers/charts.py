@@ -140,7 +140,7 @@ def dots_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], title: str,
     """
     series = list(dict.fromkeys(name for rows in groups.values() for row in rows for name in row))
     step = len(series) + 1
-    with _style():
+    with style():
         figure = Figure(figsize=(width / _DPI, 250 / _DPI))
         axes = _axes_at(figure, 40, 34, width - 10, 218)
         for group, rows in enumerate(groups.values()):
