@@ -144,7 +144,8 @@ class TrainingWatcher(BoxWithStill):
 
     def _view(self, images: Sequence[np.ndarray]) -> draw.RGBImage:
         recipe = self._run.stored_recipe()
-        return run_view(self._curves, recipe and recipe.data.labels, images, recipe=recipe)
+        labels = None if recipe is None else recipe.data.labels
+        return run_view(self._curves, labels, images, recipe=recipe)
 
     def _last_images(self) -> list[np.ndarray]:
         files = (self._run.predictions / f"{index}.png" for index in range(self._num_images))
