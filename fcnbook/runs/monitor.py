@@ -32,6 +32,8 @@ from fcnbook.weights.checkpoint import save_checkpoint, save_weights
 
 NUM_PREDICTIONS = 4
 """Validation images whose prediction is drawn into the run folder at every validation."""
+FIRST_LOGGED = (1, 2, 5, 10)
+"""Steps that are logged whatever the clock says: a loss begins near ln K, and falls most in the first seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,7 @@ class RunMonitor:
         validate = not at_end and step in validation_steps(schedule)
         # Saved before a validation, so that stopping inside one loses nothing.
         save = at_end or validate or stop or now - self._last_checkpoint >= execution.checkpoint_seconds
-        if save or now - self._clock.last_lap >= execution.log_seconds:
+        if save or step in FIRST_LOGGED or now - self._clock.last_lap >= execution.log_seconds:
             self._log(step, loss, parts, lr)
         if save:
             with self._clock.paused():

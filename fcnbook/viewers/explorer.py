@@ -201,8 +201,13 @@ def _few_colours(page: draw.RGBImage, colours: int) -> Image.Image:
     packed = page.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
     found, places = np.unique(packed, return_inverse=True)
     if len(found) > colours:
-        # FASTOCTREE keeps rare saturated colours, such as those of signs.
-        return Image.fromarray(page).quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        # FASTOCTREE keeps rare saturated colours, such as those of signs. But it mixes paper with its neighbours, and
+        # the image would stand on the page as a grey box.
+        few = Image.fromarray(page).quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        palette = np.array(few.getpalette(), np.uint8).reshape(-1, 3)
+        palette[(palette >= 247).all(1)] = 255
+        few.putpalette(palette.tobytes())
+        return few
     exact = Image.fromarray(places.reshape(packed.shape).astype(np.uint8), "P")
     exact.putpalette(np.stack([found >> 16, found >> 8 & 255, found & 255], 1).astype(np.uint8).tobytes())
     return exact

@@ -30,6 +30,7 @@ from fcnbook.runs.folder import RunDir, notebook_runs, run_folder
 from fcnbook.runs.launch import start
 from fcnbook.runs.report import RunReport
 from fcnbook.runs.trainer import run
+from fcnbook.schedule import learning_rate
 from fcnbook.viewers import charts
 from fcnbook.viewers._curves import RunCurves, number
 from fcnbook.viewers._widgets import BoxWithStill, percent, png_image, shows_errors
@@ -45,6 +46,7 @@ def run_view(
     label_set: LabelSet | None,
     images: Sequence[np.ndarray] = (),
     width: int = 1000,
+    recipe: Recipe | None = None,
 ) -> draw.RGBImage:
     """Loss, mIoU, learning rate, IoU per class and the last predicted masks in one image.
 
@@ -53,6 +55,7 @@ def run_view(
         label_set: names and colours of the classes; None numbers them.
         images: the last predictions, drawn by the run.
         width: in pixels.
+        recipe: of the run; its schedule is drawn from first step to last. None draws the rates that were logged.
     """
     names = [key for key in ("loss_main", "loss_aux") if key in (curves.train[-1] if curves.train else {})]
     losses = {"loss": curves.series("loss")}
@@ -62,9 +65,8 @@ def run_view(
     ious = [number(iou) for iou in last["iou_per_class"]]
     if label_set is None:
         label_set = LabelSet(tuple(str(k) for k in range(len(ious))), ((86, 140, 200),) * len(ious))
-    lines = charts.lines_figure(
-        losses, curves.miou(), curves.series("lr"), num_steps=curves.num_steps, width=width
-    )
+    rates = curves.series("lr") if recipe is None else scheduled_rates(recipe)
+    lines = charts.lines_figure(losses, curves.miou(), rates, num_steps=curves.num_steps, width=width)
     page = charts.drawn(lines)
     bars = _bars(label_set, tuple(ious), last["step"], width - width // 2)
     upper = page.shape[0] // 2  # the bars stand below mIoU
@@ -74,6 +76,20 @@ def run_view(
         height = round(image.shape[0] * width / image.shape[1])
         rows.append(np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8))
     return draw.stack(rows)
+
+
+def scheduled_rates(recipe: Recipe, most: int = 400) -> list[tuple[float, float]]:
+    """(step, learning rate) of a whole schedule, the warm-up step by step and the rest at `most` steps or fewer.
+
+    A step is counted when it is done, as in the events of a run: the first is 1.
+    """
+    schedule = recipe.schedule
+    every = max(1, schedule.num_steps // most)
+    warm_up = range(
+        0, min(schedule.warmup_steps + 1, schedule.num_steps), max(1, schedule.warmup_steps // most)
+    )
+    steps = sorted({*warm_up, *range(0, schedule.num_steps, every), schedule.num_steps - 1})
+    return [(step + 1, learning_rate(step, recipe.optim.lr, schedule)) for step in steps]
 
 
 @lru_cache(maxsize=4)
@@ -124,11 +140,12 @@ class TrainingWatcher(BoxWithStill):
 
     def view(self) -> draw.RGBImage:
         """The image that the widget shows now."""
-        return run_view(self._curves, self._label_set(), self._last_images())
+        return self._view(self._last_images())
 
-    def _label_set(self) -> LabelSet | None:
+    def _view(self, images: Sequence[np.ndarray]) -> draw.RGBImage:
         recipe = self._run.stored_recipe()
-        return None if recipe is None else recipe.data.labels
+        labels = None if recipe is None else recipe.data.labels
+        return run_view(self._curves, labels, images, recipe=recipe)
 
     def _last_images(self) -> list[np.ndarray]:
         files = (self._run.predictions / f"{index}.png" for index in range(self._num_images))
@@ -176,7 +193,7 @@ class TrainingWatcher(BoxWithStill):
 
     def still_image(self) -> draw.RGBImage:
         """The view under its headline."""
-        view = run_view(self._curves, self._label_set(), self._last_images() if self._keep_masks else ())
+        view = self._view(self._last_images() if self._keep_masks else ())
         return draw.stack([draw.text_block([self.summary()], view.shape[1]), view])
 
     def watch(

@@ -168,3 +168,13 @@ def test_a_signal_ends_the_pass_with_several_scales_too(tmp_path):
     assert RunDir(tmp_path).status() == "stopped"
     assert RunDir(tmp_path).events()[-1]["event"] == "interrupted"
     assert run(small_recipe(3), tmp_path, execution=EVERY_STEP, ms_flip=True).miou_ms_flip is not None
+
+
+def test_the_first_steps_are_logged_whatever_the_clock_says(tmp_path):
+    """Their loss is what an untrained network gets, near ln 10 or above; without them a chart begins seconds later."""
+    execution = dataclasses.replace(EVERY_STEP, log_seconds=3600, checkpoint_seconds=3600)
+    parts = dataclasses.replace(small_parts(small_recipe(12), tmp_path), execution=execution)
+    train_with(RunMonitor(parts))
+    logged = [event for event in parts.run_dir.events() if event["event"] == "train"]
+    assert [event["step"] for event in logged] == [1, 2, 5, 10, 12]
+    assert logged[0]["loss"] > 1.5

@@ -113,6 +113,8 @@ def test_colours_are_exact_where_they_are_few_and_near_where_they_are_many():
     frames = frames_of(Explorer(lambda n: ramp // n, {"n": [1, 2]}, colours=32))
     assert len(np.unique(np.concatenate(frames).reshape(-1, 3), axis=0)) <= 32
     assert np.abs(frames[0].astype(int) - ramp).mean() < 8
+    paper = np.concatenate([np.full((20, 256, 3), 255, np.uint8), ramp])
+    assert (frames_of(Explorer(lambda n: paper // n, {"n": [1, 2]}, colours=32))[0][:20] == 255).all()
     exact = frames_of(Explorer(lambda n: ramp // n, {"n": [1, 2]}, colours=256))
     assert np.array_equal(exact[0], ramp) and np.array_equal(exact[1], ramp // 2)
 

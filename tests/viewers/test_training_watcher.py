@@ -23,11 +23,12 @@ from fcnbook import draw
 from fcnbook.files import InputError, write_json
 from fcnbook.labels import STREETS, LabelSet
 from fcnbook.recipe import Execution, recipe_hash, recipe_to_dict
-from fcnbook.recipes import RECIPES
+from fcnbook.recipes import RECIPES, scaled
 from fcnbook.runs.folder import RunDir, run_folder
 from fcnbook.runs.launch import TrainerStopped, attach
 from fcnbook.runs.report import RunReport
 from fcnbook.viewers import RunCurves, TrainingWatcher, run_or_watch, run_view
+from fcnbook.viewers.training import scheduled_rates
 
 
 def train(step, **more):
@@ -159,7 +160,7 @@ class TestTrainingWatcher:
                 "a recipe running, step 90 of 100, loss 0.100, mIoU 45.7 %, 51.3 images/s, 0 s left"
             )
         assert watcher.image.value != before
-        expected = run_view(RunCurves(run.events()), STREETS)
+        expected = run_view(RunCurves(run.events()), STREETS, recipe=run.stored_recipe())
         assert np.array_equal(pixels(watcher.image.value), expected)
 
     def test_time_left_falls_while_no_line_is_written(self, run):
@@ -225,7 +226,7 @@ WRITES_A_RUN = """
 import sys, time
 from fcnbook.files import write_json
 from fcnbook.recipe import recipe_to_dict
-from fcnbook.recipes import RECIPES
+from fcnbook.recipes import RECIPES, scaled
 from fcnbook.runs.folder import RunDir
 
 run = RunDir(sys.argv[1])
@@ -382,3 +383,27 @@ class TestRunOrWatch:
         eval(how[1], {"fcnbook": fcnbook})  # what was printed works
         with pytest.raises(TrainerStopped):
             attach(tmp_path).wait(timeout=60)
+
+
+def test_the_rate_is_drawn_from_the_schedule_with_its_warm_up():
+    recipe = scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "tiny")
+    rates = dict(scheduled_rates(recipe))
+    assert list(rates) == list(range(1, 301))
+    # Warm-up: the first of 20 steps has a twentieth; poly 0.9 of 300 steps, worked by hand.
+    assert rates[1] == pytest.approx(0.004 / 20)
+    assert rates[11] == pytest.approx(0.004 * (1 - 10 / 300) ** 0.9 * 11 / 20)
+    assert rates[151] == pytest.approx(0.004 * 0.5**0.9)
+    assert max(rates, key=rates.get) == 20
+    full = scheduled_rates(RECIPES["fcn_r50-d8_512x1024_80k_cityscapes"])
+    assert len(full) <= 402 and full[0][0] == 1 and full[-1][0] == 80_000
+
+
+def test_a_watcher_draws_the_schedule_of_the_recipe_in_the_folder(tmp_path):
+    run, recipe = RunDir(tmp_path), scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "tiny")
+    write_json(run.recipe_file, {"recipe": recipe_to_dict(recipe)})
+    run.append_event("start", num_steps=300, recipe="a recipe")
+    run.append_event("train", step=1, loss=2.3, lr=0.0002, images_per_second=9.0, eta_s=8.0)
+    curves = RunCurves(run.events())
+    view = TrainingWatcher(run.path).view()
+    assert np.array_equal(view, run_view(curves, STREETS, recipe=recipe))
+    assert not np.array_equal(view, run_view(curves, STREETS))
