@@ -28,7 +28,7 @@ INNER_ORDER = {
     "published": [["table"], ["verdict"]],
     "models": [["layers"], ["backbones", "necks", "heads"], ["segmenter"]],
     "weights": [["torch_files", "names"], ["sources"], ["load", "checkpoint"], ["doctor", "export"]],
-    "viewers": [["charts"], ["masks", "training", "guess"], ["compare"]],
+    "viewers": [["charts"], ["masks", "training", "guess", "explorer"], ["compare"]],
     "runs": [
         ["folder", "limits"],
         ["report"],

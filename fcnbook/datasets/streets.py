@@ -82,9 +82,9 @@ def draw_scene(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One generated street scene, a pure function of its arguments.
 
-    Sizes of one shape, such as (96, 192) and (192, 384), show the same street at two resolutions. A scene forced to be a
-    road and the same scene forced to be a plaza are twins: images that differ in the house at the edge only, and labels
-    that differ on the ground only. One of the two is the scene that is drawn without force.
+    Sizes of one shape, such as (96, 192) and (192, 384), show the same street at two resolutions. A scene forced to be
+    a road and the same scene forced to be a plaza are twins: images that differ in the house at the edge only, and
+    labels that differ on the ground only. One of the two is the scene that is drawn without force.
 
     Args:
         seed: any integer; each seed is another city.
@@ -140,7 +140,9 @@ def _painted(seed: int, index: int, size: Size, split: Split, ground: Ground | N
     if split not in get_args(Split):
         raise ValueError(f"split {split!r} does not exist: choose one of {', '.join(get_args(Split))}")
     if ground is not None and ground not in get_args(Ground):
-        raise ValueError(f"ground {ground!r} does not exist: choose one of {', '.join(get_args(Ground))}, or None")
+        raise ValueError(
+            f"ground {ground!r} does not exist: choose one of {', '.join(get_args(Ground))}, or None"
+        )
     scene = _Scene(size, _Draws(seed, get_args(Split).index(split), index), ground)
     scene.paint()
     return scene
@@ -355,7 +357,9 @@ class _Scene:
             horizon=size[0] * draws.uniform(0.38, 0.48),
             centre=size[1] * draws.uniform(0.44, 0.56),
         )
-        tossed = PLAZA if draws.chance(0.5) else ROAD  # also where the ground is forced: later numbers keep their place
+        tossed = (
+            PLAZA if draws.chance(0.5) else ROAD
+        )  # also where the ground is forced: later numbers keep their place
         self.ground_class = tossed if ground is None else _GROUND_CLASS[ground]
         self.road_half = draws.uniform(3.4, 4.8)
         self.corridor_half = self.road_half + draws.uniform(2.2, 3.8)

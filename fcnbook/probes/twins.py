@@ -1,6 +1,6 @@
-"""Counterfactual twins: two streets that differ in one house only, and whether a network notices. Used from notebook 04.
+"""Counterfactual twins: two streets that differ in one house only, and whether a network notices.
 
-A network -> `TwinScore`. Whether the ground of a generated street is road or plaza, the house at one edge of the image
+Used from notebook 04. A network -> `TwinScore`. Whether the ground of a generated street is road or plaza, the house at one edge of the image
 says and nothing else. A network that names the ground right in both twins must have looked at that house.
 """
 
@@ -69,11 +69,13 @@ class TwinScore:
 
     def __str__(self) -> str:
         """One line, for a table or a print."""
-        count = len(self.in_both)
-        return f"right in both twins: {100 * self.pairs:.1f} % of {count} pairs, {100 * self.pixels:.1f} % of the ground"
+        pairs = f"{100 * self.pairs:.1f} % of {len(self.in_both)} pairs"
+        return f"right in both twins: {pairs}, {100 * self.pixels:.1f} % of the ground"
 
 
-def score_twins(model: nn.Module, num_pairs: int = 60, *, seed: int = CITY, size: Size | None = None) -> TwinScore:
+def score_twins(
+    model: nn.Module, num_pairs: int = 60, *, seed: int = CITY, size: Size | None = None
+) -> TwinScore:
     """How a network names the ground of `num_pairs` twins, which no recipe trains or validates on.
 
     Args:

@@ -8,6 +8,7 @@ give the same pixels. What a slider redraws is in `fcnbook.draw`, which is faste
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -197,6 +198,16 @@ def drawn(figure: Figure) -> RGBImage:
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def figure_image(figure: Figure) -> RGBImage:
+    """The pixels of a figure that a notebook drew, (h, w, 3) uint8 RGB; pyplot does not show it a second time."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close(figure)
+    return pixels
 
 
 def _say_nothing_yet(axes: Axes) -> None:

@@ -102,7 +102,9 @@ def test_right_means_more_than_half_of_the_ground_and_both_means_the_same_pixels
 
 
 def test_twins_are_no_scenes_of_any_recipe():
-    seen = {draw_scene(0, index, split=split)[0].tobytes() for split in ("train", "val") for index in range(60)}
+    seen = {
+        draw_scene(0, index, split=split)[0].tobytes() for split in ("train", "val") for index in range(60)
+    }
     assert all(sample.image.tobytes() not in seen for index in range(60) for sample in draw_twins(index))
     assert streets.Streets("train").seed == streets.Streets("val").seed == 0
 
