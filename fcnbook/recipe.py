@@ -705,13 +705,33 @@ def _from_plain(value: Any, part: type | None) -> Any:
     return tuple(_from_plain(item, None) for item in value) if isinstance(value, list) else value
 
 
+LATER_FIELDS: dict[str, Any] = {}
+"""Fields that were added after the first run folders were written: "Class.field" and the value of the time before.
+
+A field with this value is left out of the hash, so that run folders from before the field existed still resume. It
+must be the field's default, which a recipe.json without the field takes, and neither may change afterwards."""
+
+
 def recipe_hash(recipe: Recipe) -> str:
     """Sixteen hex digits that change with every number of the recipe.
 
-    What only describes is left out, so that the hash of a recipe stays the same when descriptions are added.
+    What only describes is left out, and so are `LATER_FIELDS` with the value of the time before them: the hash of a
+    recipe stays the same when descriptions and fields are added.
     """
-    text = json.dumps(numbers_of(recipe), sort_keys=True)
+    numbers = numbers_of(recipe)
+    _leave_out_later_fields(recipe, numbers)
+    text = json.dumps(numbers, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _leave_out_later_fields(part: Any, numbers: dict[str, Any]) -> None:
+    """Remove from the numbers of a part, in place, each later field that has its value of before."""
+    for field in dataclasses.fields(part):
+        value, key = getattr(part, field.name), f"{type(part).__name__}.{field.name}"
+        if dataclasses.is_dataclass(value):
+            _leave_out_later_fields(value, numbers[field.name])
+        elif key in LATER_FIELDS and value == LATER_FIELDS[key]:
+            del numbers[field.name]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
