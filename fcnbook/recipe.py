@@ -21,6 +21,8 @@ Stage = Literal["c2", "c3", "c4", "c5", "jpu"]
 """A feature map: an output of the backbone, or the one that the JPU neck makes."""
 Scale = Literal["full", "tiny", "smoke"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
+HeadInit = Literal["mmsegmentation", "pytorch"]
+"""A rule for start weights; `ModelSpec.head_init` says what each is."""
 
 
 def fitted_size(size: Size, fit: Size) -> Size:
@@ -235,9 +237,16 @@ class ModelSpec:
     aux_head: FCNHeadSpec | None = None
     align_corners: bool = False
     """Of every bilinear resize of logits: in the loss, in inference, inside heads."""
+    head_init: HeadInit = "mmsegmentation"
+    """How the convolutions of heads and neck start, but for classifiers, which have `classifier_std`.
+
+    mmsegmentation: normal with variance 2 / fan-out (Kaiming), an FPN without norm uniform with variance
+    2 / (fan-in + fan-out) (Xavier), biases 0. pytorch: PyTorch's own, weights and biases uniform within
+    1 / sqrt(fan-in); sssegmentation and pytorch-auto-drive leave all but their ImageNet backbones so. The paper's head
+    has neither: fc6 and fc7 come from ImageNet, score layers start at 0."""
 
     def __post_init__(self) -> None:
-        """Refuse heads without the neck that makes their features."""
+        """Refuse heads without the neck that makes their features, or with a start that they do not have."""
         stages = {getattr(self.head, "stage", None), self.aux_head and self.aux_head.stage}
         _require(
             "jpu" not in stages or isinstance(self.neck, JPUSpec), "neck", 'must be a JPU for the stage "jpu"'
@@ -247,6 +256,11 @@ class ModelSpec:
             not of_pyramid or isinstance(self.neck, FPNSpec),
             "neck",
             "must be an FPN for the head of Semantic FPN",
+        )
+        _require(
+            not isinstance(self.head, FCNSkipHeadSpec) or self.head_init == "mmsegmentation",
+            "head_init",
+            "has no effect on the head of the FCN paper, so it must stay as it is",
         )
 
 
@@ -705,7 +719,9 @@ def _from_plain(value: Any, part: type | None) -> Any:
     return tuple(_from_plain(item, None) for item in value) if isinstance(value, list) else value
 
 
-LATER_FIELDS: dict[str, Any] = {}
+LATER_FIELDS: dict[str, Any] = {
+    "ModelSpec.head_init": "mmsegmentation",
+}
 """Fields that were added after the first run folders were written: "Class.field" and the value of the time before.
 
 A field with this value is left out of the hash, so that run folders from before the field existed still resume. It

@@ -117,9 +117,13 @@ def fcn_on_jpu(backbone: ResNetSpec) -> ModelSpec:
 
 
 def semantic_fpn(backbone: ResNetSpec, *, norm: bool) -> ModelSpec:
-    """Semantic FPN; `norm` in the pyramid is sssegmentation's, without it mmsegmentation's."""
-    head = SemanticFPNHeadSpec(classifier_std=None if norm else 0.01)
-    return ModelSpec(backbone=backbone, neck=FPNSpec(norm=norm), head=head)
+    """Semantic FPN; with `norm` in the pyramid, and PyTorch's own start, sssegmentation's, without mmsegmentation's."""
+    return ModelSpec(
+        backbone=backbone,
+        neck=FPNSpec(norm=norm),
+        head=SemanticFPNHeadSpec(classifier_std=None if norm else 0.01),
+        head_init="pytorch" if norm else "mmsegmentation",
+    )
 
 
 def fcn_of_ssseg(backbone: ResNetSpec) -> ModelSpec:
@@ -129,6 +133,7 @@ def fcn_of_ssseg(backbone: ResNetSpec) -> ModelSpec:
         head=FCNHeadSpec(concat_input=False, classifier_std=None),
         aux_head=replace(aux_head(backbone, channels=512), classifier_std=None),
         align_corners=True,
+        head_init="pytorch",
     )
 
 
@@ -136,6 +141,7 @@ FCN_OF_AUTODRIVE = ModelSpec(
     backbone=d8(101, "b"),
     head=FCNHeadSpec(num_convs=1, concat_input=False, dropout_of="values", classifier_std=None),
     align_corners=True,
+    head_init="pytorch",
 )
 """pytorch-auto-drive's FCN, built of torchvision's parts; also the network of its three profiling rows."""
 

@@ -157,6 +157,7 @@ def _narrow(model: ModelSpec) -> ModelSpec:
         neck=model.neck and replace(model.neck, channels=32),
         head=_narrow_head(model.head),
         aux_head=model.aux_head and replace(model.aux_head, channels=16, classifier_std=None),
+        head_init="mmsegmentation",
     )
 
 
