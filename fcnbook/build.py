@@ -192,13 +192,10 @@ def build_train_stream(
     A pure function of recipe, data, seed and step.
 
     Raises:
-        ValueError: the batch cannot be divided into that many.
+        ValueError: the batch cannot be divided into its passes and shares.
     """
+    recipe.check_batch()
     passes = recipe.accumulation
-    if recipe.batch_size % passes:
-        raise ValueError(
-            f"batch_size {recipe.batch_size} cannot be divided into {passes} passes (accumulation)"
-        )
     return TrainStream(
         dataset,
         TrainTransform(recipe.augment, recipe.data.mean),

@@ -206,8 +206,14 @@ def predict_training_memory(recipe: Recipe, size: Size | None = None, batch: int
         def step() -> None:
             with torch.autocast("cpu", dtype, enabled=dtype is not None):
                 logits = model(images)
-            align_corners = recipe.model.align_corners
-            loss, _ = segmentation_loss(logits, labels, recipe.loss, align_corners=align_corners, **geometry)
+            loss, _ = segmentation_loss(
+                logits,
+                labels,
+                recipe.loss,
+                align_corners=recipe.model.align_corners,
+                half_resize=recipe.model.half_resize,
+                **geometry,
+            )
             loss.backward()
             optimizer.step()
 

@@ -220,6 +220,35 @@ def test_a_batch_that_cannot_be_divided_is_refused():
         build_train_stream(recipe, build_dataset(recipe, "train"), seed=0)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "accumulation", "replicas", "wanted"),
+    [(16, 1, 4, 4), (16, 2, 4, 2), (16, 4, 4, 1), (16, 8, 4, 1), (20, 20, 1, 1), (8, 1, 1, 1), (8, 4, 8, 2)],
+)
+def test_shares_of_a_pass(batch_size, accumulation, replicas, wanted):
+    recipe = scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "smoke")
+    recipe = dataclasses.replace(recipe, batch_size=batch_size, accumulation=accumulation, replicas=replicas)
+    assert recipe.shares_per_pass == wanted
+
+
+@pytest.mark.parametrize(
+    ("accumulation", "replicas", "sentence"),
+    [
+        (1, 5, "batch_size 24 cannot be divided into 5 shares: change replicas or batch_size"),
+        (
+            2,
+            3,
+            "neither can 3 shares be divided into 2 passes, nor the other way round: change replicas or acc",
+        ),
+        (6, 4, "neither can 4 shares be divided into 6 passes"),
+    ],
+)
+def test_a_batch_without_equal_shares_is_refused(accumulation, replicas, sentence):
+    recipe = scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "smoke")
+    recipe = dataclasses.replace(recipe, batch_size=24, accumulation=accumulation, replicas=replicas)
+    with pytest.raises(ValueError, match=sentence):
+        build_train_stream(recipe, build_dataset(recipe, "train"), seed=0)
+
+
 def test_class_weights_are_counted_on_the_first_200_training_images():
     recipe = scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "smoke")
     assert recipe.loss.class_weights is not None

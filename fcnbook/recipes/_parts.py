@@ -223,7 +223,10 @@ def ssseg(
     batch_size: int,
     backbone_lr_mult: float = 1.0,
 ) -> Recipe:
-    """sssegmentation's: poly 0.9 by iteration, loss over labelled pixels, logits resized once, centred padding."""
+    """sssegmentation's: poly 0.9 by iteration, loss over labelled pixels, logits resized once, centred padding.
+
+    The loss is averaged within each GPU. How many there were is not stated; 4 is what its training script takes.
+    """
     assert isinstance(model.backbone, ResNetSpec)
     return Recipe(
         model=model,
@@ -236,6 +239,7 @@ def ssseg(
         loss=LossSpec(averaging="valid"),
         evaluation=EvalSpec(size=base_size, resizes="once"),
         batch_size=batch_size,
+        replicas=4,
         init=imagenet(model.backbone),
         source="sssegmentation",
     )
@@ -251,9 +255,12 @@ def autodrive(
     steps_per_epoch: int,
     amp: bool,
 ) -> Recipe:
-    """pytorch-auto-drive's: one GPU, poly 0.9 down to 0, the best of a validation every 1,000 steps is kept."""
+    """pytorch-auto-drive's: one GPU, poly 0.9 down to 0, the best of a validation every 1,000 steps is kept.
+
+    With mixed precision logits are resized in half precision.
+    """
     return Recipe(
-        model=FCN_OF_AUTODRIVE,
+        model=replace(FCN_OF_AUTODRIVE, half_resize=amp),
         data=data,
         augment=augment,
         optim=OptimSpec(lr=lr),

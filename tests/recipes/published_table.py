@@ -64,7 +64,7 @@ def aux_head(channels: int, **changed: Any) -> Part:
 def model(
     backbone: Part, head: Part, aux: Part | None, *, neck: Part | None = None, head_init: str = FAN_OUT
 ) -> Part:
-    """A network; the settings of the row add `align_corners`."""
+    """A network; the settings of the row add `align_corners` and `half_resize`."""
     return part("ModelSpec", backbone=backbone, neck=neck, head=head, aux_head=aux, head_init=head_init)
 
 
@@ -197,7 +197,7 @@ def recipe(source: str, align_corners: Any, **parts: Any) -> Part:
         base=None,
         overrides=(),
         accumulation=1,
-        **{"precision": "fp32", "loss_scale": None} | parts,
+        **{"half_resize": UNSTATED, "precision": "fp32", "loss_scale": None} | parts,  # fp32: nothing is half
     )
 
 
@@ -270,6 +270,7 @@ def mmseg(
             flip=False,
         ),
         batch_size=batch,
+        replicas=UNSTATED,  # 4 GPUs (§1), but the mean over all pixels does not depend on it
         **precision,
     )
 
@@ -353,6 +354,7 @@ def ssseg(
             flip=False,
         ),
         batch_size=8 if city else 16,
+        replicas=4,  # §5.1: unstated, 4 in the example; `--nproc_per_node` of `train.py` is 4 by default
     )
 
 
@@ -422,7 +424,9 @@ def autodrive(
         ),
         evaluation=part("EvalSpec", **evaluation),
         batch_size=8,
+        replicas=1,  # §6: one 2080 Ti
         precision=precision,
+        half_resize=precision == "fp16",  # §6: amp
         loss_scale=None,  # GradScaler's own
     )
 
@@ -450,7 +454,8 @@ DRIVE_CITY: dict[str, Any] = {
 SETTINGS: dict[str, Part] = {
     "C5-40": mmseg(CITYSCAPES, 40_000, **C5),
     "C5-80": mmseg(CITYSCAPES, 80_000, **C5),
-    "C5-80-fp16": mmseg(CITYSCAPES, 80_000, **C5, precision="fp16", loss_scale=512.0),
+    # 0.x: `losses` of the heads is marked force_fp32, so logits are converted before they are resized
+    "C5-80-fp16": mmseg(CITYSCAPES, 80_000, **C5, precision="fp16", loss_scale=512.0, half_resize=False),
     "C7-40": mmseg(CITYSCAPES, 40_000, **C7),
     "C7-80": mmseg(CITYSCAPES, 80_000, **C7),
     "A-80": mmseg(ADE20K, 80_000, **SHORT_SIDE_512),
@@ -557,8 +562,9 @@ PROFILING_ROWS = ("002-04", "002-05", "002-06")
 
 
 def assemble(settings: Part, network: Part, init: tuple[str, ...]) -> Part:
-    fields = {key: value for key, value in settings.items() if key != "align_corners"}
-    return fields | {"model": network | {"align_corners": settings["align_corners"]}, "init": init}
+    of_network = ("align_corners", "half_resize")
+    fields = {key: value for key, value in settings.items() if key not in of_network}
+    return fields | {"model": network | {key: settings[key] for key in of_network}, "init": init}
 
 
 def imagenet(backbone: Part) -> tuple[str, ...]:
@@ -708,6 +714,7 @@ def paper(
             flip=False,
         ),
         batch_size=batch,
+        replicas=1,  # Caffe, one GPU
     )
     # arch §1.1: of the head only the score layers are new, and start at zero
     network = model(backbone, head, None, head_init=UNSTATED)
