@@ -201,7 +201,7 @@ def predict_training_memory(recipe: Recipe, size: Size | None = None, batch: int
             optimizer.zero_grad()
         images = torch.empty(batch, len(recipe.data.mean), height, width)
         labels = torch.empty(batch, height, width, dtype=torch.uint8)
-        geometry = {"geometry": labels} if getattr(recipe.model.head, "geometric_classes", None) else {}
+        geometry = labels if getattr(recipe.model.head, "geometric_classes", None) else None
 
         def step() -> None:
             with torch.autocast("cpu", dtype, enabled=dtype is not None):
@@ -212,7 +212,7 @@ def predict_training_memory(recipe: Recipe, size: Size | None = None, batch: int
                 recipe.loss,
                 align_corners=recipe.model.align_corners,
                 half_resize=recipe.model.half_resize,
-                **geometry,
+                geometry=geometry,
             )
             loss.backward()
             optimizer.step()
