@@ -21,6 +21,8 @@ Stage = Literal["c2", "c3", "c4", "c5", "jpu"]
 """A feature map: an output of the backbone, or the one that the JPU neck makes."""
 Scale = Literal["full", "tiny", "smoke"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
+HeadInit = Literal["mmsegmentation", "pytorch"]
+"""A rule for start weights; `ModelSpec.head_init` says what each is."""
 
 
 def fitted_size(size: Size, fit: Size) -> Size:
@@ -235,9 +237,19 @@ class ModelSpec:
     aux_head: FCNHeadSpec | None = None
     align_corners: bool = False
     """Of every bilinear resize of logits: in the loss, in inference, inside heads."""
+    head_init: HeadInit = "mmsegmentation"
+    """How the convolutions of heads and neck start, but for classifiers, which have `classifier_std`.
+
+    mmsegmentation: normal with variance 2 / fan-out (Kaiming), an FPN without norm uniform with variance
+    2 / (fan-in + fan-out) (Xavier), biases 0. pytorch: PyTorch's own, weights and biases uniform within
+    1 / sqrt(fan-in); sssegmentation and pytorch-auto-drive leave all but their ImageNet backbones so. The paper's head
+    has neither: fc6 and fc7 come from ImageNet, score layers start at 0."""
+    half_resize: bool = False
+    """Whether logits that the network returns in half precision are resized in it, in loss and inference, and are
+    converted to fp32 afterwards, as in pytorch-auto-drive. False converts them first."""
 
     def __post_init__(self) -> None:
-        """Refuse heads without the neck that makes their features."""
+        """Refuse heads without the neck that makes their features, or with a start that they do not have."""
         stages = {getattr(self.head, "stage", None), self.aux_head and self.aux_head.stage}
         _require(
             "jpu" not in stages or isinstance(self.neck, JPUSpec), "neck", 'must be a JPU for the stage "jpu"'
@@ -247,6 +259,11 @@ class ModelSpec:
             not of_pyramid or isinstance(self.neck, FPNSpec),
             "neck",
             "must be an FPN for the head of Semantic FPN",
+        )
+        _require(
+            not isinstance(self.head, FCNSkipHeadSpec) or self.head_init == "mmsegmentation",
+            "head_init",
+            "has no effect on the head of the FCN paper, so it must stay as it is",
         )
 
 
@@ -468,6 +485,19 @@ class Recipe:
     """Images a step over all devices."""
     accumulation: int = 1
     """Passes a step: the gradients of `batch_size / accumulation` images at a time are averaged."""
+    replicas: int = 1
+    """Equal shares of a batch, in order, over each of which the loss is averaged on its own; their mean is the loss.
+
+    They are the GPUs of sources that average over labelled pixels: first within a GPU, then over the GPUs. A pixel of
+    a share with much void weighs more than others. With an `averaging` of "all" the loss is the same for every number.
+
+    A pass is averaged on its own too, so one of `replicas` and `accumulation` must divide the other. With as many
+    replicas or more, accumulation leaves the loss as it is; with fewer each pass is a share of its own, as in Caffe.
+    Likewise several devices must not change the loss: a device averages over the shares in its part of the batch, and
+    where a share lies on several devices, they add up its loss and its labelled pixels before they divide.
+
+    Batch norm is no part of this: the sources with several GPUs synchronise it (SyncBN), and see the whole batch as
+    one device does."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     loss_scale: float | None = None
     """fp16 only: a constant factor of the loss. None: the scaler of PyTorch, which adapts it."""
@@ -497,6 +527,35 @@ class Recipe:
         """The rendered name; of a scaled recipe the name of the full one."""
         return self.base or recipe_name(self)
 
+    @property
+    def shares_per_pass(self) -> int:
+        """Of a pass (`accumulation`), the equal shares whose losses are averaged (`replicas`).
+
+        Raises:
+            ValueError: neither of the two numbers divides the other.
+        """
+        passes, replicas = self.accumulation, self.replicas
+        if replicas % passes and passes % replicas:
+            raise ValueError(
+                f"neither can {replicas} shares be divided into {passes} passes, nor the other way round: change "
+                "replicas or accumulation"
+            )
+        return max(1, replicas // passes)
+
+    def check_batch(self) -> None:
+        """Refuse a batch that cannot be divided into its passes and shares.
+
+        Raises:
+            ValueError: the message says which number to change.
+        """
+        for field, what in (("accumulation", "passes"), ("replicas", "shares")):
+            number = getattr(self, field)
+            if self.batch_size % number:
+                raise ValueError(
+                    f"batch_size {self.batch_size} cannot be divided into {number} {what}: change {field} or batch_size"
+                )
+        _ = self.shares_per_pass
+
 
 MOST_STEPS = 100_000_000
 """Of one run. The longest published one has 160,000."""
@@ -504,7 +563,8 @@ _MOST = 65_536
 """Of channels, sides of images in pixels, and images per batch: more is beyond every machine, and a slip."""
 _COUNTS = (
     "width channels in_channels num_codes kernel_size upscore_kernel geometric_classes dilation dilations pool_sizes "
-    "scene_size base_size crop_size resize_first size window window_stride pad_to score_size batch_size accumulation"
+    "scene_size base_size crop_size resize_first size window window_stride pad_to score_size batch_size accumulation "
+    "replicas"
 )
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_COUNTS.split(), (1, _MOST)),
@@ -705,13 +765,37 @@ def _from_plain(value: Any, part: type | None) -> Any:
     return tuple(_from_plain(item, None) for item in value) if isinstance(value, list) else value
 
 
+LATER_FIELDS: dict[str, Any] = {
+    "ModelSpec.head_init": "mmsegmentation",
+    "ModelSpec.half_resize": False,
+    "Recipe.replicas": 1,
+}
+"""Fields that were added after the first run folders were written: "Class.field" and the value of the time before.
+
+A field with this value is left out of the hash, so that run folders from before the field existed still resume. It
+must be the field's default, which a recipe.json without the field takes, and neither may change afterwards."""
+
+
 def recipe_hash(recipe: Recipe) -> str:
     """Sixteen hex digits that change with every number of the recipe.
 
-    What only describes is left out, so that the hash of a recipe stays the same when descriptions are added.
+    What only describes is left out, and so are `LATER_FIELDS` with the value of the time before them: the hash of a
+    recipe stays the same when descriptions and fields are added.
     """
-    text = json.dumps(numbers_of(recipe), sort_keys=True)
+    numbers = numbers_of(recipe)
+    _leave_out_later_fields(recipe, numbers)
+    text = json.dumps(numbers, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _leave_out_later_fields(part: Any, numbers: dict[str, Any]) -> None:
+    """Remove from the numbers of a part, in place, each later field that has its value of before."""
+    for field in dataclasses.fields(part):
+        value, key = getattr(part, field.name), f"{type(part).__name__}.{field.name}"
+        if dataclasses.is_dataclass(value):
+            _leave_out_later_fields(value, numbers[field.name])
+        elif key in LATER_FIELDS and value == LATER_FIELDS[key]:
+            del numbers[field.name]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

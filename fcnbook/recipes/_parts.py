@@ -117,9 +117,13 @@ def fcn_on_jpu(backbone: ResNetSpec) -> ModelSpec:
 
 
 def semantic_fpn(backbone: ResNetSpec, *, norm: bool) -> ModelSpec:
-    """Semantic FPN; `norm` in the pyramid is sssegmentation's, without it mmsegmentation's."""
-    head = SemanticFPNHeadSpec(classifier_std=None if norm else 0.01)
-    return ModelSpec(backbone=backbone, neck=FPNSpec(norm=norm), head=head)
+    """Semantic FPN; with `norm` in the pyramid, and PyTorch's own start, sssegmentation's, without mmsegmentation's."""
+    return ModelSpec(
+        backbone=backbone,
+        neck=FPNSpec(norm=norm),
+        head=SemanticFPNHeadSpec(classifier_std=None if norm else 0.01),
+        head_init="pytorch" if norm else "mmsegmentation",
+    )
 
 
 def fcn_of_ssseg(backbone: ResNetSpec) -> ModelSpec:
@@ -129,6 +133,7 @@ def fcn_of_ssseg(backbone: ResNetSpec) -> ModelSpec:
         head=FCNHeadSpec(concat_input=False, classifier_std=None),
         aux_head=replace(aux_head(backbone, channels=512), classifier_std=None),
         align_corners=True,
+        head_init="pytorch",
     )
 
 
@@ -136,6 +141,7 @@ FCN_OF_AUTODRIVE = ModelSpec(
     backbone=d8(101, "b"),
     head=FCNHeadSpec(num_convs=1, concat_input=False, dropout_of="values", classifier_std=None),
     align_corners=True,
+    head_init="pytorch",
 )
 """pytorch-auto-drive's FCN, built of torchvision's parts; also the network of its three profiling rows."""
 
@@ -217,7 +223,10 @@ def ssseg(
     batch_size: int,
     backbone_lr_mult: float = 1.0,
 ) -> Recipe:
-    """sssegmentation's: poly 0.9 by iteration, loss over labelled pixels, logits resized once, centred padding."""
+    """sssegmentation's: poly 0.9 by iteration, loss over labelled pixels, logits resized once, centred padding.
+
+    The loss is averaged within each GPU. How many there were is not stated; 4 is what its training script takes.
+    """
     assert isinstance(model.backbone, ResNetSpec)
     return Recipe(
         model=model,
@@ -230,6 +239,7 @@ def ssseg(
         loss=LossSpec(averaging="valid"),
         evaluation=EvalSpec(size=base_size, resizes="once"),
         batch_size=batch_size,
+        replicas=4,
         init=imagenet(model.backbone),
         source="sssegmentation",
     )
@@ -245,9 +255,12 @@ def autodrive(
     steps_per_epoch: int,
     amp: bool,
 ) -> Recipe:
-    """pytorch-auto-drive's: one GPU, poly 0.9 down to 0, the best of a validation every 1,000 steps is kept."""
+    """pytorch-auto-drive's: one GPU, poly 0.9 down to 0, the best of a validation every 1,000 steps is kept.
+
+    With mixed precision logits are resized in half precision.
+    """
     return Recipe(
-        model=FCN_OF_AUTODRIVE,
+        model=replace(FCN_OF_AUTODRIVE, half_resize=amp),
         data=data,
         augment=augment,
         optim=OptimSpec(lr=lr),

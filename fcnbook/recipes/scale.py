@@ -84,6 +84,7 @@ def scaled(recipe: Recipe, scale: Scale, data_root: str | Path | None = None) ->
         evaluation=EvalSpec() if on_streets else EvalSpec(size=size),
         batch_size=8,
         accumulation=1,
+        replicas=1,
         precision="fp32",
         loss_scale=None,
         init=(),
@@ -157,6 +158,8 @@ def _narrow(model: ModelSpec) -> ModelSpec:
         neck=model.neck and replace(model.neck, channels=32),
         head=_narrow_head(model.head),
         aux_head=model.aux_head and replace(model.aux_head, channels=16, classifier_std=None),
+        head_init="mmsegmentation",
+        half_resize=False,
     )
 
 

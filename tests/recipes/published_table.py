@@ -30,6 +30,11 @@ FASTFCN_D32 = {"strides": (1, 2, 2, 2), "dilations": (1, 1, 2, 4)}  # strided an
 PYTORCHS_OWN = None
 """Start of the classifiers of sssegmentation (`fcn.py` and `semanticfpn.py`) and of torchvision's `FCNHead`, which
 pytorch-auto-drive takes: their code sets none. The two documents give mmsegmentation's only (arch §3)."""
+FAN_OUT, LEFT_AS_MADE = "mmsegmentation", "pytorch"
+"""Start of the other convolutions of heads and necks. arch §3: Kaiming, fan-out. Kept as PyTorch makes them: §5.1 and
+`fcn.py`, `semanticfpn.py`, `fpn.py` of sssegmentation (2020-11-01, 2021-01-23), `segmentation/fcn.py` of
+pytorch-auto-drive (2020-12); none of the six calls an initialiser. Backbones: all three load ImageNet files that hold
+every layer of them (v1c with its stem; the stem's names are the same in sssegmentation)."""
 
 
 def resnet(depth: int, stem: str, output: dict[str, Any]) -> Part:
@@ -56,9 +61,11 @@ def aux_head(channels: int, **changed: Any) -> Part:
     return fcn_head(**{"stage": "c4", "channels": channels, "num_convs": 1, "concat_input": False} | changed)
 
 
-def model(backbone: Part, head: Part, aux: Part | None, *, neck: Part | None = None) -> Part:
-    """A network; the settings of the row add `align_corners`."""
-    return part("ModelSpec", backbone=backbone, neck=neck, head=head, aux_head=aux)
+def model(
+    backbone: Part, head: Part, aux: Part | None, *, neck: Part | None = None, head_init: str = FAN_OUT
+) -> Part:
+    """A network; the settings of the row add `align_corners` and `half_resize`."""
+    return part("ModelSpec", backbone=backbone, neck=neck, head=head, aux_head=aux, head_init=head_init)
 
 
 def context_head(kind: str, stage: str, **fields: Any) -> Part:
@@ -108,19 +115,22 @@ def ssseg_fcn(depth: int, output: dict[str, Any]) -> Part:
         resnet(depth, "v1c", output),
         fcn_head(concat_input=False, classifier_std=PYTORCHS_OWN),
         aux_head(512, classifier_std=PYTORCHS_OWN),
+        head_init=LEFT_AS_MADE,
     )
 
 
 def ssseg_fpn(depth: int) -> Part:
     """arch §9, sssegmentation's column."""
     head = part("SemanticFPNHeadSpec", channels=128, dropout=0.1, classifier_std=PYTORCHS_OWN)
-    return model(resnet(depth, "v1c", D32), head, None, neck=part("FPNSpec", channels=256, norm=True))
+    neck = part("FPNSpec", channels=256, norm=True)
+    return model(resnet(depth, "v1c", D32), head, None, neck=neck, head_init=LEFT_AS_MADE)
 
 
 AUTODRIVE_FCN = model(
     resnet(101, "b", D8),
     fcn_head(num_convs=1, concat_input=False, dropout_of="values", classifier_std=PYTORCHS_OWN),
     None,
+    head_init=LEFT_AS_MADE,
 )
 """arch §5."""
 
@@ -187,7 +197,7 @@ def recipe(source: str, align_corners: Any, **parts: Any) -> Part:
         base=None,
         overrides=(),
         accumulation=1,
-        **{"precision": "fp32", "loss_scale": None} | parts,
+        **{"half_resize": UNSTATED, "precision": "fp32", "loss_scale": None} | parts,  # fp32: nothing is half
     )
 
 
@@ -260,6 +270,7 @@ def mmseg(
             flip=False,
         ),
         batch_size=batch,
+        replicas=UNSTATED,  # 4 GPUs (§1), but the mean over all pixels does not depend on it
         **precision,
     )
 
@@ -343,6 +354,7 @@ def ssseg(
             flip=False,
         ),
         batch_size=8 if city else 16,
+        replicas=4,  # §5.1: unstated, 4 in the example; `--nproc_per_node` of `train.py` is 4 by default
     )
 
 
@@ -412,7 +424,9 @@ def autodrive(
         ),
         evaluation=part("EvalSpec", **evaluation),
         batch_size=8,
+        replicas=1,  # §6: one 2080 Ti
         precision=precision,
+        half_resize=precision == "fp16",  # §6: amp
         loss_scale=None,  # GradScaler's own
     )
 
@@ -440,7 +454,8 @@ DRIVE_CITY: dict[str, Any] = {
 SETTINGS: dict[str, Part] = {
     "C5-40": mmseg(CITYSCAPES, 40_000, **C5),
     "C5-80": mmseg(CITYSCAPES, 80_000, **C5),
-    "C5-80-fp16": mmseg(CITYSCAPES, 80_000, **C5, precision="fp16", loss_scale=512.0),
+    # 0.x: `losses` of the heads is marked force_fp32, so logits are converted before they are resized
+    "C5-80-fp16": mmseg(CITYSCAPES, 80_000, **C5, precision="fp16", loss_scale=512.0, half_resize=False),
     "C7-40": mmseg(CITYSCAPES, 40_000, **C7),
     "C7-80": mmseg(CITYSCAPES, 80_000, **C7),
     "A-80": mmseg(ADE20K, 80_000, **SHORT_SIDE_512),
@@ -547,8 +562,9 @@ PROFILING_ROWS = ("002-04", "002-05", "002-06")
 
 
 def assemble(settings: Part, network: Part, init: tuple[str, ...]) -> Part:
-    fields = {key: value for key, value in settings.items() if key != "align_corners"}
-    return fields | {"model": network | {"align_corners": settings["align_corners"]}, "init": init}
+    of_network = ("align_corners", "half_resize")
+    fields = {key: value for key, value in settings.items() if key not in of_network}
+    return fields | {"model": network | {key: settings[key] for key in of_network}, "init": init}
 
 
 def imagenet(backbone: Part) -> tuple[str, ...]:
@@ -698,8 +714,11 @@ def paper(
             flip=False,
         ),
         batch_size=batch,
+        replicas=1,  # Caffe, one GPU
     )
-    return assemble(settings | {"accumulation": batch}, model(backbone, head, None), init)
+    # arch §1.1: of the head only the score layers are new, and start at zero
+    network = model(backbone, head, None, head_init=UNSTATED)
+    return assemble(settings | {"accumulation": batch}, network, init)
 
 
 _VGG16 = ("caffe:vgg16",)
