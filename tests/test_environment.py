@@ -58,7 +58,7 @@ def test_torch_is_the_ordinary_build():
 
 def run_peers(**environment):
     """`pytest tests/peers` in a process of its own, told why tests are skipped."""
-    command = [sys.executable, "-m", "pytest", "-rs", "tests/peers"]
+    command = [sys.executable, "-m", "pytest", "-rsfE", "tests/peers"]
     inherited = {name: value for name, value in os.environ.items() if name != "FCNBOOK_PEERS"}
     return subprocess.run(
         command, cwd=ROOT, env=inherited | environment, capture_output=True, text=True, check=False
