@@ -161,7 +161,10 @@ def dealt_out(num_images, replicas, batch_size):
             range(num_images), batch_size // replicas, sampler=sampler, drop_last=True, collate_fn=list
         )
         shares.append(list(loader))
-    return [[share[place] for place in range(len(share)) for share in step] for step in zip(*shares, strict=True)]
+    return [
+        [share[place] for place in range(batch_size // replicas) for share in step]
+        for step in zip(*shares, strict=True)
+    ]
 
 
 class TestEpochEnds:
