@@ -270,7 +270,7 @@ def test_steps_per_epoch(num_images, batch_size, epoch_end, replicas, steps):
 
 
 def test_epochs_that_continue_have_no_whole_number_of_steps():
-    with pytest.raises(ValueError, match='"continued" .* no whole number of steps'):
+    with pytest.raises(ValueError, match=r'"continued" .* no whole number of steps'):
         steps_per_epoch(16, 8, "continued")
 
 

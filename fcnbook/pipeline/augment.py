@@ -27,6 +27,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
 
+
 class Cut(NamedTuple):
     """A window of a scaled image."""
 

@@ -86,7 +86,9 @@ class TrainStream:
         share = batch_size // world_size
         self.order, self.epoch_end, self._passes = order, epoch_end, passes
         if epoch_end == "short" and world_size * passes > 1:
-            raise ValueError("the short batch at the end of an epoch has no equal parts for devices or passes")
+            raise ValueError(
+                "the short batch at the end of an epoch has no equal parts for devices or passes"
+            )
         if epoch_end != "continued":
             whole_batch = batch_size * passes
             self._steps_per_epoch = steps_per_epoch(len(dataset), whole_batch, epoch_end, replicas)

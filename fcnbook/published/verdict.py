@@ -36,9 +36,7 @@ SAME_WEIGHTS_WITHIN = Decimal("0.05")
 
 Nothing is random in a test: what is left are kernels of other versions and cards, and the rounding of the table.
 """
-SAME_WEIGHTS_CAUSES = (
-    "another edition of the data or of its labels, another resize, align_corners, half precision, or the wrong file"
-)
+SAME_WEIGHTS_CAUSES = "another edition of the data or of its labels, another resize, align_corners, half precision, or the wrong file"
 """What moves the score of the same weights by more than that."""
 
 _LABELS: dict[Column, str] = {
@@ -128,7 +126,11 @@ class Verdict:
             return "the score is missing or not a finite number"
         if self.same_weights:
             near = f"{SAME_WEIGHTS_WITHIN} either way"
-            return f"within {near}" if self.outcome == "PASS" else f"not within {near}: it can be {SAME_WEIGHTS_CAUSES}"
+            return (
+                f"within {near}"
+                if self.outcome == "PASS"
+                else f"not within {near}: it can be {SAME_WEIGHTS_CAUSES}"
+            )
         reasons = {"PASS": f"at most {PASS_BELOW} below", "NOISE": f"at most {NOISE_BELOW} below"}
         return reasons.get(self.outcome, f"more than {NOISE_BELOW} below")
 

@@ -210,7 +210,9 @@ class TestEpochEnds:
         ]
         assert {len(epoch) for epoch in seen} == {8} and len(set(seen)) > 15
 
-    @pytest.mark.parametrize(("num_images", "steps", "last"), [(11, 3, 3), (12, 3, 4), (10_582, 1323, 6), (2975, 372, 7)])
+    @pytest.mark.parametrize(
+        ("num_images", "steps", "last"), [(11, 3, 3), (12, 3, 4), (10_582, 1323, 6), (2975, 372, 7)]
+    )
     def test_a_short_end_is_a_batch_of_what_is_left(self, num_images, steps, last):
         size = 4 if num_images < 100 else 8
         batches = keys_of(num_images, epoch_end="short", batch_size=size, num_steps=2 * steps)

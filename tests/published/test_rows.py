@@ -291,7 +291,10 @@ def test_a_table_has_one_revision_and_a_source_one_hardware_but_for_fcn_d6():
         ([f"001-{n:02d}" for n in range(1, 13)], "transposed aspect ratio"),
         ([f"001-{n:02d}" for n in range(1, 9)], "375x500 became 682x512, its sides truncated"),
         ([f"001-{n:02d}" for n in range(9, 13)], "1024x2048 became 2048x1024"),
-        ([*(f"001-{n:02d}" for n in range(1, 13)), *(f"004-{n:02d}" for n in range(1, 7))], "On how many GPUs"),
+        (
+            [*(f"001-{n:02d}" for n in range(1, 13)), *(f"004-{n:02d}" for n in range(1, 7))],
+            "On how many GPUs",
+        ),
         (["002-01", "002-02", "002-03"], "after 999, 1,999, … steps; the last weights are not among them"),
         (["002-01", "002-02", "002-03"], "resnet101-5d3b4d8f.pth"),
         (["001-01"], "prints mIoU 67.80"),

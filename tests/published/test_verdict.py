@@ -76,8 +76,14 @@ def test_mean_and_best_of_several_seeds():
     runs = [0.7050, 0.7180, 0.7100]
     mean, best = judge("miou", 0.7155, runs), judge("miou", 0.7155, runs, statistic="best")
     assert (mean.measured, best.measured) == (0.7110, 0.7180)
-    assert mean.text() == "mIoU 71.10 vs 71.55 published, -0.45, PASS (at most 1.0 below), mean of 3 seeds, n = 3"
-    assert best.text() == "mIoU 71.80 vs 71.55 published, +0.25, PASS (at most 1.0 below), best of 3 seeds, n = 3"
+    assert (
+        mean.text()
+        == "mIoU 71.10 vs 71.55 published, -0.45, PASS (at most 1.0 below), mean of 3 seeds, n = 3"
+    )
+    assert (
+        best.text()
+        == "mIoU 71.80 vs 71.55 published, +0.25, PASS (at most 1.0 below), best of 3 seeds, n = 3"
+    )
 
 
 def test_the_mean_of_equal_runs_stays_on_the_edge():
@@ -222,7 +228,8 @@ def test_autodrive_compares_best_with_best_and_mean_with_average():
     found = verdicts("autodrive_fcn_r101_321x321_30e_voc12aug", Measured(miou=[0.690, 0.706, 0.698]))
     assert outcomes(found) == {"miou": "PASS", "miou_avg": "NOISE"}
     assert (
-        found[0].text() == "mIoU 70.60 vs 71.55 published, -0.95, PASS (at most 1.0 below), best of 3 seeds, n = 3"
+        found[0].text()
+        == "mIoU 70.60 vs 71.55 published, -0.95, PASS (at most 1.0 below), best of 3 seeds, n = 3"
     )
     assert (
         found[1].text()
