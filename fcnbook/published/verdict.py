@@ -36,7 +36,10 @@ SAME_WEIGHTS_WITHIN = Decimal("0.05")
 
 Nothing is random in a test: what is left are kernels of other versions and cards, and the rounding of the table.
 """
-SAME_WEIGHTS_CAUSES = "another edition of the data or of its labels, another resize, align_corners, half precision, or the wrong file"
+SAME_WEIGHTS_CAUSES = (
+    "another edition of the data or of its labels, another resize, align_corners, half precision, "
+    "or the wrong file"
+)
 """What moves the score of the same weights by more than that."""
 
 _LABELS: dict[Column, str] = {
@@ -58,7 +61,7 @@ class Measured:
     """What a run, or several runs that differ in their seed only, measured. Empty and None: not measured."""
 
     miou: Sequence[float | None] = ()
-    """One score in [0, 1] a seed, at the row's own protocol; None or nan where it was to be measured and is not there."""
+    """One score in [0, 1] per seed, at the row's own protocol; None or nan where it was to be measured and is missing."""
     miou_ms_flip: Sequence[float | None] = ()
     parameters: int | None = None
     flops: int | None = None
@@ -150,8 +153,9 @@ def judge(
     Scores: PASS at most 1.0 percent points below the published figure (above is always PASS), NOISE at most 2.0
     below, else FAIL; of the same weights PASS within 0.05 either way, else FAIL, for nothing was trained. A score that
     is missing or not finite fails. Both figures are rounded to two decimals of a percent first, as tables print them,
-    and compared as decimals: 71.25 against 72.25 is exactly 1.0 below. Parameters and FLOPs: PASS when the printed digits are equal.
-    Speed and memory: SHOWN, for they are the hardware's as much as the network's. NO ROW without a published figure.
+    and compared as decimals: 71.25 against 72.25 is exactly 1.0 below. Parameters and FLOPs: PASS when the printed
+    digits are equal. Speed and memory: SHOWN, for they are the hardware's as much as the network's. NO ROW without a
+    published figure.
 
     Args:
         column: what was measured.
