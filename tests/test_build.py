@@ -239,8 +239,8 @@ def test_a_run_sees_the_epochs_of_its_source(name, images, num_steps, of_an_epoc
 
 def test_passes_do_not_change_which_images_an_epoch_shows():
     recipe = RECIPES["ssseg_fcn_r50-os8_512x1024_220e_cityscapes"]
-    whole = build_train_stream(recipe, range(21), seed=0)
-    in_passes = build_train_stream(dataclasses.replace(recipe, accumulation=4), range(21), seed=0)
+    whole = build_train_stream(recipe, range(19), seed=0)
+    in_passes = build_train_stream(dataclasses.replace(recipe, accumulation=4), range(19), seed=0)
     for step in range(10):
         assert whole.keys(step) == [key for n in range(4) for key in in_passes.keys(4 * step + n)]
 

@@ -61,7 +61,7 @@ class Measured:
     """What a run, or several runs that differ in their seed only, measured. Empty and None: not measured."""
 
     miou: Sequence[float | None] = ()
-    """One score in [0, 1] per seed, at the row's own protocol; None or nan where it was to be measured and is missing."""
+    """One score in [0, 1] per seed, at the row's own protocol; None or nan where it is missing."""
     miou_ms_flip: Sequence[float | None] = ()
     parameters: int | None = None
     flops: int | None = None
