@@ -205,6 +205,9 @@ def build_train_stream(
         num_steps=recipe.schedule.num_steps * passes,
         workers=workers,
         order=recipe.data.order,
+        epoch_end=recipe.data.epoch_end,
+        replicas=recipe.replicas,
+        passes=passes,
     )
 
 

@@ -19,6 +19,7 @@ from fcnbook.labels import LabelSet
 Size = tuple[int, int]
 Stage = Literal["c2", "c3", "c4", "c5", "jpu"]
 """A feature map: an output of the backbone, or the one that the JPU neck makes."""
+EpochEnd = Literal["continued", "dropped", "short"]
 Scale = Literal["full", "tiny", "smoke"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 HeadInit = Literal["mmsegmentation", "pytorch"]
@@ -32,6 +33,21 @@ def fitted_size(size: Size, fit: Size) -> Size:
     """
     factor = min(max(fit) / max(size), min(fit) / min(size))
     return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))
+
+
+def steps_per_epoch(num_images: int, batch_size: int, epoch_end: EpochEnd, replicas: int = 1) -> int:
+    """Batches of an epoch that ends as `DataSpec.epoch_end` says; 0 where none is full.
+
+    Raises:
+        ValueError: epochs continue into each other and have no whole number of batches.
+    """
+    match epoch_end:
+        case "dropped":
+            return math.ceil(num_images / replicas) * replicas // batch_size
+        case "short":
+            return math.ceil(num_images / batch_size)
+        case "continued":
+            raise ValueError('with epoch_end "continued" an epoch has no whole number of steps')
 
 
 def _require(condition: bool, field: str, problem: str) -> None:
@@ -284,6 +300,10 @@ class DataSpec:
     logarithm of the depth in millimetres; or colour and HHA."""
     order: Literal["shuffled", "with_replacement"] = "shuffled"
     """shuffled: every image once an epoch. with_replacement: each draw from all images, as the paper does."""
+    epoch_end: EpochEnd = "continued"
+    """What becomes of the images of a shuffled epoch that fill no batch. continued: the next epoch fills it up. short:
+    they are a smaller batch, as in pytorch-auto-drive. dropped: they are left out; before that, the first images of the
+    epoch are repeated until all `Recipe.replicas` have equally many, as the sampler of sssegmentation does."""
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     """One number a channel, RGB first, on the 0 to 255 scale (depth: of its logarithm)."""
     std: tuple[float, ...] = (58.395, 57.12, 57.375)
@@ -312,6 +332,11 @@ class DataSpec:
             assert known is not None
             object.__setattr__(self, "classes", known.classes)  # the dataclass is frozen
             object.__setattr__(self, "palette", known.palette)
+        _require(
+            self.order == "shuffled" or self.epoch_end == "continued",
+            "epoch_end",
+            f'cannot be "{self.epoch_end}" with draws from all images: there are no epochs',
+        )
         colours = len(self.palette)
         _require(
             colours == self.num_classes, "palette", f"has {colours} colours for {self.num_classes} classes"
@@ -344,7 +369,9 @@ class AugmentSpec:
     """mean: 0 after normalisation. black: 0 before it; it belongs to the crop, and is mirrored with it."""
     ratio_range: tuple[float, float] = (0.5, 2.0)
     max_class_share: float | None = 0.75
-    """Draw the crop again, at most 10 times, while one class covers this share of its labelled pixels or more."""
+    """Draw the crop again while one class covers this share of its labelled pixels or more."""
+    crop_draws: int = 11
+    """Draws of a crop at most, the first one included; the last one is kept. 10 in sssegmentation."""
     flip_prob: float = 0.5
     photometric: Literal["full", "full_swapped", "brightness"] | None = "full"
     """full: brightness, contrast, saturation and hue. full_swapped: the same with red and blue exchanged in the
@@ -390,6 +417,11 @@ class ScheduleSpec:
     """Evenly spaced over training; the last one is at the end."""
     validation_interval: int | None = None
     """Steps between two validations, in place of `num_validations`; one more at the end."""
+    first_validation: int | None = None
+    """Steps before the first of them; None: `validation_interval`. 999 in pytorch-auto-drive, then 1,999 and so on."""
+    validates_at_end: bool = True
+    """False, with `keep` "best" and an interval: the last weights are no candidate, unless a validation falls on the
+    last step or there is no other."""
     keep: Literal["last", "best"] = "last"
     """Whose weights are scored: the last ones, or those of the best validation, chosen on the evaluation set itself."""
 
@@ -399,9 +431,13 @@ class ScheduleSpec:
         _require(
             self.num_validations >= 1, "num_validations", f"must be at least 1, got {self.num_validations}"
         )
-        interval = self.validation_interval
+        for field in ("validation_interval", "first_validation"):
+            value = getattr(self, field)
+            _require(value is None or value >= 1, field, f"must be at least 1, got {value}")
         _require(
-            interval is None or interval >= 1, "validation_interval", f"must be at least 1, got {interval}"
+            self.first_validation is None or self.validation_interval is not None,
+            "first_validation",
+            "comes with validation_interval",
         )
 
 
@@ -515,8 +551,13 @@ class Recipe:
     """What was changed by hand, such as "optim.lr=0.003". The fields hold the new values already; this says which."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers outside their range."""
+        """Refuse numbers outside their range, and a short batch that would have to be divided."""
         _check_ranges(self)
+        _require(
+            self.data.epoch_end != "short" or self.accumulation == self.replicas == 1,
+            "data.epoch_end",
+            'cannot be "short" with accumulation or replicas above 1: the short batch has no equal parts',
+        )
 
     def __str__(self) -> str:
         """Every number in force, one field a line."""
@@ -569,7 +610,11 @@ _COUNTS = (
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_COUNTS.split(), (1, _MOST)),
     **dict.fromkeys(("num_convs", "first_padding"), (0, 1000)),
-    **dict.fromkeys(("num_steps", "epochs", "num_validations", "validation_interval"), (1, MOST_STEPS)),
+    "crop_draws": (1, 1000),
+    **dict.fromkeys(
+        ("num_steps", "epochs", "num_validations", "validation_interval", "first_validation"),
+        (1, MOST_STEPS),
+    ),
     "num_scenes": (1, MOST_STEPS),
     "warmup_steps": (0, MOST_STEPS),
     **dict.fromkeys(("dropout", "flip_prob", "max_class_share", "momentum"), (0, 1)),
@@ -769,6 +814,10 @@ LATER_FIELDS: dict[str, Any] = {
     "ModelSpec.head_init": "mmsegmentation",
     "ModelSpec.half_resize": False,
     "Recipe.replicas": 1,
+    "DataSpec.epoch_end": "continued",
+    "AugmentSpec.crop_draws": 11,
+    "ScheduleSpec.first_validation": None,
+    "ScheduleSpec.validates_at_end": True,
 }
 """Fields that were added after the first run folders were written: "Class.field" and the value of the time before.
 

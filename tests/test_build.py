@@ -214,6 +214,37 @@ def test_a_recipe_may_draw_with_replacement():
     assert len(set(shuffled)) == len(shuffled) > len(set(with_replacement))
 
 
+@pytest.mark.parametrize(
+    ("name", "images", "num_steps", "of_an_epoch", "last_batch"),
+    [
+        # 4 GPUs: 2,976 = 372 * 8; 10,584 = 661 * 16 + 8; 20,212 = 1,263 * 16 + 4
+        ("ssseg_fcn_r50-os8_512x1024_220e_cityscapes", 2975, 81_840, 372, 8),
+        ("ssseg_fpn_r50_512x512_60e_voc12aug", 10_582, 39_660, 661, 16),
+        ("ssseg_fpn_r101_512x512_130e_ade20k", 20_210, 164_190, 1263, 16),
+        # 10,582 = 1,322 * 8 + 6; 2,975 = 371 * 8 + 7
+        ("autodrive_fcn_r101_321x321_30e_voc12aug", 10_582, 39_690, 1323, 6),
+        ("autodrive_fcn_r101_256x512_60e_cityscapes_amp", 2975, 22_320, 372, 7),
+    ],
+)
+def test_a_run_sees_the_epochs_of_its_source(name, images, num_steps, of_an_epoch, last_batch):
+    stream = build_train_stream(RECIPES[name], range(images), seed=0)
+    assert len(stream) == num_steps
+    last, first = stream.keys(of_an_epoch - 1), stream.keys(of_an_epoch)
+    assert (last[-1][0], first[0][0], len(last)) == (0, 1, last_batch)
+    of_last_epoch = stream.keys(num_steps - 1)
+    assert (of_last_epoch[-1][0], len(of_last_epoch)) == (RECIPES[name].schedule.epochs - 1, last_batch)
+    repeated = [key for key in last if len(key) > 2]
+    assert repeated == ([(*stream.keys(0)[0], 1)] if "ssseg" in name and images == 2975 else [])
+
+
+def test_passes_do_not_change_which_images_an_epoch_shows():
+    recipe = RECIPES["ssseg_fcn_r50-os8_512x1024_220e_cityscapes"]
+    whole = build_train_stream(recipe, range(19), seed=0)
+    in_passes = build_train_stream(dataclasses.replace(recipe, accumulation=4), range(19), seed=0)
+    for step in range(10):
+        assert whole.keys(step) == [key for n in range(4) for key in in_passes.keys(4 * step + n)]
+
+
 def test_a_batch_that_cannot_be_divided_is_refused():
     recipe = dataclasses.replace(scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "smoke"), accumulation=3)
     with pytest.raises(ValueError, match="batch_size 8 cannot be divided into 3 passes"):

@@ -12,6 +12,7 @@ from fcnbook.recipe import (
     LATER_FIELDS,
     SCALES,
     AugmentSpec,
+    DataSpec,
     EvalSpec,
     FCNSkipHeadSpec,
     ModelSpec,
@@ -24,6 +25,7 @@ from fcnbook.recipe import (
     recipe_hash,
     recipe_name,
     recipe_to_dict,
+    steps_per_epoch,
 )
 from fcnbook.recipes import RECIPES, find_recipe, notebook_scale, scaled, with_num_steps
 
@@ -230,6 +232,48 @@ def test_with_num_steps_stretches_the_warm_up_too():
     assert recipe.name == "fcn_r18-d8_360x480_10k_camvid"
 
 
+def test_with_num_steps_stretches_validations_too():
+    full = RECIPES["autodrive_fcn_r101_321x321_30e_voc12aug"]
+    schedule = with_num_steps(full, 3 * 39_690).schedule
+    assert (schedule.validation_interval, schedule.first_validation) == (3000, 2997)
+    schedule = with_num_steps(full, 1).schedule
+    assert (schedule.validation_interval, schedule.first_validation) == (1, 1)
+
+
+def test_small_scales_let_epochs_continue(tmp_path):
+    """A small run on a few real images must not need a whole batch of them."""
+    for name in ("ssseg_fpn_r50_512x512_60e_voc12aug", "autodrive_fcn_r101_321x321_30e_voc12aug"):
+        for root in (None, tmp_path):
+            small = scaled(RECIPES[name], "tiny", root)
+            assert (small.data.epoch_end, small.augment.crop_draws) == ("continued", 11)
+            assert small.schedule.first_validation is None and small.schedule.validates_at_end
+
+
+@pytest.mark.parametrize(
+    ("num_images", "batch_size", "epoch_end", "replicas", "steps"),
+    [
+        (2975, 8, "dropped", 1, 371),  # 371.875
+        (2975, 8, "dropped", 2, 372),  # 2,976 images
+        (2975, 8, "dropped", 4, 372),
+        (2975, 8, "dropped", 8, 372),
+        (2975, 8, "short", 1, 372),
+        (10_582, 16, "dropped", 4, 661),  # 661.5
+        (20_210, 16, "dropped", 4, 1263),  # 1,263.25
+        (10_582, 8, "short", 1, 1323),  # 1,322.75
+        (7, 8, "dropped", 1, 0),
+        (7, 8, "dropped", 2, 1),
+        (8, 8, "short", 1, 1),
+    ],
+)
+def test_steps_per_epoch(num_images, batch_size, epoch_end, replicas, steps):
+    assert steps_per_epoch(num_images, batch_size, epoch_end, replicas) == steps
+
+
+def test_epochs_that_continue_have_no_whole_number_of_steps():
+    with pytest.raises(ValueError, match=r'"continued" .* no whole number of steps'):
+        steps_per_epoch(16, 8, "continued")
+
+
 def test_unknown_recipe_names_the_nearest():
     with pytest.raises(InputError, match="fcn_r18-d8_360x480_10k_camvid"):
         find_recipe("fcn_r18_d8_360x480_10k_camvid")
@@ -245,6 +289,9 @@ def test_scale_from_the_environment(monkeypatch):
         notebook_scale("tiny")
 
 
+SHORT_ENDS = RECIPES["autodrive_fcn_r101_321x321_30e_voc12aug"]
+
+
 @pytest.mark.parametrize(
     ("make", "field"),
     [
@@ -254,6 +301,13 @@ def test_scale_from_the_environment(monkeypatch):
         (lambda: ModelSpec(backbone=VGGSpec(), head=FCNSkipHeadSpec(), head_init="pytorch"), "head_init"),
         (lambda: AugmentSpec(base_size=(8, 8), crop_size=(8, 8), ratio_range=(2.0, 1.0)), "ratio_range"),
         (lambda: ScheduleSpec(num_steps=0), "num_steps"),
+        (lambda: ScheduleSpec(num_steps=9, first_validation=3), "first_validation"),
+        (
+            lambda: DataSpec(name="camvid", order="with_replacement", epoch_end="short"),
+            "epoch_end",
+        ),
+        (lambda: dataclasses.replace(SHORT_ENDS, accumulation=2), "data.epoch_end"),
+        (lambda: dataclasses.replace(SHORT_ENDS, replicas=2), "data.epoch_end"),
         (lambda: EvalSpec(window=(8, 8)), "window_stride"),
     ],
 )

@@ -175,6 +175,7 @@ def data(name: str, num_classes: int, **changed: Any) -> Part:
         "order": "shuffled",
         "mean": (123.675, 116.28, 103.53),
         "std": (58.395, 57.12, 57.375),
+        "epoch_end": UNSTATED,  # silent
         "scene_size": None,  # generated scenes only
         "num_scenes": None,
     }
@@ -230,6 +231,7 @@ def mmseg(
             padding_colour="mean",
             ratio_range=(0.5, 2.0),
             max_class_share=0.75,
+            crop_draws=11,  # the first and 10 more
             flip_prob=0.5,
             photometric="full",
         ),
@@ -253,6 +255,8 @@ def mmseg(
             epochs=None,
             num_validations=10,
             validation_interval=None,
+            first_validation=None,
+            validates_at_end=UNSTATED,  # without an interval there is one
             keep="last",
         ),
         loss=part("LossSpec", averaging="all", aux_weight=0.4, scene_weight=0.2, class_weights=None),
@@ -296,7 +300,7 @@ def ssseg(
     return recipe(
         "sssegmentation",
         align_corners,
-        data=dataset,
+        data=dataset | {"epoch_end": "dropped"},  # `drop_last`, behind PyTorch's DistributedSampler
         augment=part(
             "AugmentSpec",
             base_size=base,
@@ -308,6 +312,7 @@ def ssseg(
             padding_colour="mean",  # 0 after normalising
             ratio_range=(0.5, 2.0),
             max_class_share=0.75,
+            crop_draws=10,
             flip_prob=0.5,
             photometric="full_swapped",
         ),
@@ -331,6 +336,8 @@ def ssseg(
             epochs=epochs,
             num_validations=UNSTATED,  # silent
             validation_interval=UNSTATED,  # silent
+            first_validation=UNSTATED,
+            validates_at_end=UNSTATED,
             keep="last",  # no selection is mentioned
         ),
         loss=part(
@@ -373,6 +380,7 @@ def autodrive(
         "interpolation": "float",  # the image is a tensor before it is scaled
         "ratio_range": (0.5, 1.5),
         "max_class_share": None,
+        "crop_draws": UNSTATED,  # without a limit of one class the first is kept
         "flip_prob": 0.5,
         "photometric": None,
     } | augment
@@ -391,7 +399,7 @@ def autodrive(
     return recipe(
         "pytorch-auto-drive",
         True,
-        data=dataset,
+        data=dataset | {"epoch_end": "short"},  # 10,582 = 1,322 * 8 + 6, 2,975 = 371 * 8 + 7
         augment=part("AugmentSpec", **augment),
         optim=part(
             "OptimSpec",
@@ -413,6 +421,8 @@ def autodrive(
             epochs=epochs,
             num_validations=UNSTATED,  # the interval takes its place
             validation_interval=1000,
+            first_validation=999,  # `current_step_num % 1000 == 999`, counted after the step: `train_schedule`
+            validates_at_end=False,
             keep="best",
         ),
         loss=part(
@@ -468,13 +478,14 @@ SETTINGS: dict[str, Part] = {
     "P59-80": mmseg(CONTEXT_59, 80_000, **CONTEXT),
     "J2": mmseg(CITYSCAPES, 80_000, **C5),
     "J4": mmseg(CITYSCAPES, 80_000, **C5 | {"batch": 16}),  # §4: same rate, same iterations
-    # floor(10,582 / 16) = 661, floor(20,210 / 16) = 1,263 and floor(2,975 / 8) = 371 steps an epoch
+    # Steps per epoch on 4 GPUs, whose sampler pads 10,582 to 10,584, 20,210 to 20,212 and 2,975 to 2,976 images:
+    # floor(10,584 / 16) = 661, floor(20,212 / 16) = 1,263 and 2,976 / 8 = 372
     "S1-VOC": ssseg(VOC, 39_660, 60, **S1, backbone_lr_mult=0.1),
     "S1-ADE": ssseg(ADE20K, 164_190, 130, **S1),
-    "S1-City": ssseg(CITYSCAPES, 81_620, 220, **S1),
+    "S1-City": ssseg(CITYSCAPES, 81_840, 220, **S1),
     "S4-VOC": ssseg(VOC, 39_660, 60, **S4),
     "S4-ADE": ssseg(ADE20K, 164_190, 130, **S4),
-    "S4-City": ssseg(CITYSCAPES, 81_620, 220, **S4),
+    "S4-City": ssseg(CITYSCAPES, 81_840, 220, **S4),
     "D-VOC-mixed": autodrive(VOC, 39_690, 30, **DRIVE_VOC, precision="fp16"),
     "D-VOC-fp32": autodrive(VOC, 39_690, 30, **DRIVE_VOC, precision="fp32"),
     "D-City-mixed": autodrive(CITYSCAPES, 22_320, 60, **DRIVE_CITY, precision="fp16"),
@@ -668,6 +679,7 @@ def paper(
             padding_colour=UNSTATED,
             ratio_range=(1.0, 1.0),
             max_class_share=None,
+            crop_draws=UNSTATED,  # nothing is cropped
             flip_prob=0.0,
             photometric=None,
         ),
@@ -691,6 +703,8 @@ def paper(
             epochs=None,
             num_validations=UNSTATED,  # silent
             validation_interval=UNSTATED,
+            first_validation=UNSTATED,
+            validates_at_end=UNSTATED,
             keep="last",  # no selection is mentioned
         ),
         loss=part(
