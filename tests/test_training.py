@@ -7,6 +7,7 @@ from torch import nn
 from fcnbook.build import build_optimizer, build_segmenter
 from fcnbook.recipe import OptimSpec, Recipe
 from fcnbook.recipes import RECIPES, scaled
+from fcnbook.schedule import learning_rate
 from fcnbook.training import NonFiniteLossError, train
 from fcnbook.types import Batch
 
@@ -182,6 +183,88 @@ def test_accumulated_passes_are_one_step_on_the_mean_of_their_gradients(recipe):
     assert logs[0].steps == logs[1].steps == [1, 2]
     assert logs[0].rates == logs[1].rates
     torch.testing.assert_close(*weights, rtol=1e-6, atol=1e-9)
+
+
+def steps_with(recipe, data, accumulation, replicas):
+    """The weight of `OneConv` after training on `data`, whose batches are joined to as many passes as asked for."""
+    joined = [
+        Batch(
+            *(torch.cat([b[i] for b in data[start : start + 4 // accumulation]]) for i in range(3)),
+            ["joined"],
+        )
+        for start in range(0, len(data), 4 // accumulation)
+    ]
+    torch.manual_seed(0)
+    model = OneConv().double()
+    variant = dataclasses.replace(recipe, batch_size=8, accumulation=accumulation, replicas=replicas)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    log = Log()
+    train(model, joined, variant, build_optimizer(variant, model), scaler, log)
+    assert log.steps == [1, 2]
+    return model.conv.weight.detach()
+
+
+def test_the_loss_is_averaged_over_replicas_whatever_the_accumulation(recipe):
+    """Steps of eight images in four replicas of two, with 10 to 80 % of void: one device as four would do it."""
+    recipe = dataclasses.replace(
+        recipe,
+        optim=OptimSpec(lr=0.1, momentum=0.0, weight_decay=0.0),
+        loss=dataclasses.replace(recipe.loss, averaging="valid", class_weights=None),
+    )
+    data = list(batches(8))
+    for number, batch in enumerate(data):
+        batch.labels.view(-1)[: int(batch.labels.numel() * (0.1 + 0.1 * number))] = 255
+
+    by_hand, log = None, []
+    for step, start in enumerate((0, 4)):
+        torch.manual_seed(0)
+        model = OneConv().double()
+        if by_hand is not None:
+            model.conv.weight.data = by_hand
+        mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (recipe.data.mean, recipe.data.std))
+        losses = [
+            nn.functional.cross_entropy(
+                model((b.images.float() - mean) / std).main, b.labels.long(), ignore_index=255
+            )
+            for b in data[start : start + 4]
+        ]
+        (sum(losses) / 4).backward()
+        log.append(step)
+        rate = learning_rate(step, 0.1, recipe.schedule)
+        by_hand = model.conv.weight.detach() - rate * model.conv.weight.grad
+
+    for accumulation in (1, 2, 4):
+        found = steps_with(recipe, data, accumulation, replicas=4)
+        torch.testing.assert_close(found, by_hand, rtol=1e-5, atol=1e-7)
+    # with fewer replicas than passes every pass is a share
+    torch.testing.assert_close(steps_with(recipe, data, 4, replicas=2), by_hand, rtol=1e-5, atol=1e-7)
+    assert (steps_with(recipe, data, 1, replicas=1) - by_hand).abs().max() > 1e-3
+    assert (steps_with(recipe, data, 1, replicas=2) - by_hand).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("half_resize", [False, True])
+def test_logits_of_mixed_precision_are_resized_as_the_recipe_says(recipe, half_resize):
+    """A network at half the resolution under bfloat16; the first loss against the two ways written out."""
+
+    class Coarse(OneConv):
+        def forward(self, images):
+            return super().forward(nn.functional.avg_pool2d(images, 2))
+
+    model_spec = dataclasses.replace(recipe.model, half_resize=half_resize, align_corners=True)
+    recipe = dataclasses.replace(recipe, model=model_spec, precision="bf16")
+    torch.manual_seed(0)
+    model, (batch,), log = Coarse(), list(batches(1)), Log()
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (recipe.data.mean, recipe.data.std))
+    images = nn.functional.avg_pool2d((batch.images.float() - mean) / std, 2)
+    logits = nn.functional.conv2d(images.bfloat16(), model.conv.weight.bfloat16()).detach()
+    losses = []
+    for maps in (logits.float(), logits):
+        resized = nn.functional.interpolate(maps, (64, 128), mode="bilinear", align_corners=True).float()
+        losses.append(nn.functional.cross_entropy(resized, batch.labels.long()).item())
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    train(model, [batch], recipe, build_optimizer(recipe, model), scaler, log)
+    assert log.losses[0] == pytest.approx(losses[half_resize], rel=1e-6)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-5)
 
 
 def test_a_group_learns_at_its_own_multiple_of_the_rate(recipe):

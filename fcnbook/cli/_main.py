@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, help="file to write, NAME.onnx or NAME.pt2")
     command.add_argument("--size", type=size, help="HxW of the example image; default: the recipe's crop")
 
-    command = add("verify", verify_row, "score a published checkpoint, and compare with its row")
+    command = add("verify", verify_row, "score a published checkpoint: within 0.05 of its row, either way?")
     _add_row_options(command)
     command.add_argument("--weights", type=Path, help="the file, where its host asks a person to download it")
     command.add_argument(

@@ -46,7 +46,7 @@ from fcnbook.recipe import (
 from fcnbook.recipes import RECIPES
 from fcnbook.runs.folder import RunDir
 from fcnbook.runs.limits import check_execution
-from fcnbook.runs.monitor import RunMonitor, RunParts
+from fcnbook.runs.monitor import RunMonitor, RunParts, validation_steps
 from fcnbook.runs.report import (
     RunReport,
     find_provenance,
@@ -211,7 +211,8 @@ def _finish(
             monitor.validate(start_step)
         if start_step < schedule.num_steps:
             _train(parts, monitor, start_step)
-        scores = monitor.validate(schedule.num_steps)
+        if schedule.num_steps in validation_steps(schedule):
+            scores = monitor.validate(schedule.num_steps)
         which_weights = ""
         if schedule.keep == "best":
             load_weights(parts.model, run_dir.best_folder)

@@ -144,7 +144,10 @@ def _network_state(model: ModelSpec, num_classes: int) -> Mapping[str, Tensor]:
         return build_model(model, num_classes).state_dict()
 
 
-_TRACELESS = ("align_corners", "dilation", "dropout", "dropout_of", "classifier_std", "at_once")
+_TRACELESS = (
+    *("align_corners", "dilation", "dropout", "dropout_of", "classifier_std", "head_init", "half_resize"),
+    "at_once",
+)
 
 
 def _traceless(spec: Any) -> Any:

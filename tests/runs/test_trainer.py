@@ -237,6 +237,21 @@ def test_the_best_validation_is_what_counts_where_the_recipe_says_so(tmp_path):
     assert max(done.values()) > min(done.values())
 
 
+def test_the_last_weights_are_no_candidate_where_the_source_does_not_validate_them(tmp_path):
+    recipe = best_of()
+    schedule = dataclasses.replace(recipe.schedule, first_validation=2, validates_at_end=False)
+    recipe = dataclasses.replace(recipe, schedule=schedule)
+    report = run(recipe, tmp_path, execution=EVERY_STEP)
+    events = RunDir(tmp_path).events()
+    done = {e["step"]: e["miou"] for e in events if e["event"] == "validation"}
+    assert list(done) == [2, 5, 8, 11]
+    best_step = max(done, key=lambda step: done[step])
+    assert f"weights of step {best_step}, the best of all validations" in report.protocol
+    assert report.miou == pytest.approx(done[best_step], abs=1e-6)
+    assert events[-1] == events[-1] | {"event": "end", "step": 12}
+    assert report.num_steps == 12
+
+
 def test_scores_that_are_no_numbers_still_leave_best_weights(tmp_path):
     """Of validation labels that are all void."""
     from PIL import Image
