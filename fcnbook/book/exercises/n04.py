@@ -37,9 +37,8 @@ def check_settings(answer: Callable[[int], tuple[Sequence[int], Sequence[int]]])
         wanted = {32: (1, 2, 2, 2), 16: (1, 2, 2, 1), 8: (1, 2, 1, 1), 4: (1, 1, 1, 1)}[output_stride]
         if strides != wanted:
             return f"For {output_stride} the output stride is right, but it is the *last* strides that are taken out."
-        hint = _hint_on_dilations(strides, dilations)
-        if hint is not None:
-            return f"For {output_stride}: {hint}"
+        if (problem := _hint_on_dilations(strides, dilations)) is not None:
+            return f"For {output_stride}: {problem}"
     return None
 
 
