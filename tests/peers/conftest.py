@@ -7,6 +7,16 @@ import importlib.util
 import os
 
 import pytest
+from table_hooks import (  # noqa: F401  # found here, they are fixtures and hooks
+    _cells,
+    largest,
+    pytest_addoption,
+    pytest_configure,
+    pytest_runtest_makereport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    states,
+)
 
 PEERS = ("mmseg", "mmengine", "mmcv", "segmentation_models_pytorch")
 """Packages of `requirements.txt` that the ordinary environment lacks, as they are imported."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import functools
-import textwrap
 from dataclasses import replace
 
 import pytest
 from comparison import Differences, compare
 from mmseg_networks import mmseg_side, settings_of
 from our_networks import our_side, sizes_of
+from pipelines import in_one_line
 
 from fcnbook.published import ALIASES, PUBLISHED
 from fcnbook.recipe import ASPPHeadSpec, FPNSpec, LossSpec, ModelSpec, ResNetSpec, SemanticFPNHeadSpec
@@ -127,10 +127,6 @@ def test_one_wrong_number_is_found(name, change, match, request, show):
     with pytest.raises(AssertionError, match=match) as refusal:
         compare(ours, theirs, sizes=sizes_of(recipe.model))
     show(f"  changed: {request.node.callspec.id}", in_one_line(refusal))
-
-
-def in_one_line(refusal: pytest.ExceptionInfo) -> str:
-    return textwrap.shorten(f"refused: {refusal.value}", 110)
 
 
 def test_features_joined_in_the_other_order_are_found(show):
