@@ -98,3 +98,16 @@ def gradients_of_a_step(
     train(network, [Batch(images, labels, windows, [""] * len(labels))], plain, optimizer, scaler, _OneStep())
     found = {name: before[name] - p.detach() for name, p in network.named_parameters()}
     return found["main"], found.get("aux")
+
+
+def loss_of_half_logits(recipe: Recipe, main: Tensor, labels: Tensor) -> float:
+    """Our loss of logits (N, K, h, w) as the network of a recipe returns them under autocast."""
+    total, _ = segmentation_loss(
+        SegLogits(main),
+        labels,
+        recipe.loss,
+        align_corners=recipe.model.align_corners,
+        shares=recipe.shares_per_pass,
+        half_resize=recipe.model.half_resize,
+    )
+    return total.item()

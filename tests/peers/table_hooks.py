@@ -60,7 +60,7 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.section("the table")
     for line in table.as_lines(texts):
         terminalreporter.write_line(line)
-    if config.getoption("write_table"):
+    if config.getoption("write_table", False):
         table.PAGE.write_text(table.page_with(texts))
         terminalreporter.write_line(f"\nwritten to {table.PAGE}")
 
@@ -68,7 +68,7 @@ def pytest_terminal_summary(terminalreporter, config):
 def pytest_sessionfinish(session):
     """The stored table must be the one of these tests, if all of them ran."""
     texts = table.texts_of(session.config.stash[FINDINGS])
-    if session.config.getoption("write_table") or "not run" in texts.values():
+    if session.config.getoption("write_table", False) or "not run" in texts.values():
         return
     changed = table.differs_from_page(texts)
     if changed:

@@ -375,7 +375,7 @@ def test_depth_starts_as_the_mean_over_the_colours(tmp_path, largest):
 @cell("start")
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="differs until issue 10, item 6: late fusion began from snapshots at 28k and 60k")
 def test_snapshots_of_late_fusion_are_stated(states):
-    states("late fusion began with snapshots after 28k and 60k steps", file="fcnbook/recipes/nyud.py", says="28")
+    states("late fusion began with snapshots after 28k and 60k steps", file="fcnbook/recipes/nyud.py", says="snapshots after 28,000 and 60,000 steps")
 
 
 # ------------------------------------------------------------------------------------------------ pipelines

@@ -210,7 +210,6 @@ def uneven_batch(num_classes, batch_size):
 
 
 @of_rows("loss")
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="differs until issue 10, item 4: averages within a GPU")
 def test_gradients_of_a_batch_are_those_of_its_four_gpus(row, largest):
     recipe = RECIPES[row.recipe]
     logits, labels = uneven_batch(recipe.data.num_classes, recipe.batch_size)
@@ -275,21 +274,7 @@ def steps_per_epoch(dataset):
         return len(loader)
 
 
-UNTIL_ITEM_2 = pytest.mark.xfail(strict=True, raises=AssertionError, reason="differs until issue 10, item 2: steps on Cityscapes")
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        pytest.param(
-            row,
-            id=row.key,
-            marks=[pytest.mark.cell(SOURCE[row.table], "schedule")]
-            + [UNTIL_ITEM_2] * (row.dataset == "CityScapes"),
-        )
-        for row in ROWS
-    ],
-)
+@of_rows("schedule")
 def test_every_rate_of_the_schedule_is_equal(row, largest):
     schedule, per_epoch = RECIPES[row.recipe].schedule, steps_per_epoch(row.dataset)
     group = {"lr": 0.01}
@@ -325,7 +310,6 @@ def test_the_last_epoch_is_tested(table):
         pytest.param("004-03", marks=pytest.mark.cell(SOURCE["004"], "start")),
     ],
 )
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="differs until issue 10, item 1: start weights of heads and necks")
 def test_heads_and_necks_start_from_the_same_distribution(key, largest, show):
     row = PUBLISHED[key]
     recipe = RECIPES[row.recipe]
@@ -460,7 +444,6 @@ def test_the_transposed_test_images_of_table_001_are_stated(states):
 
 
 @of_both("train pipeline")
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="differs until issue 10, item 6: ten draws of a crop, not eleven")
 def test_a_crop_of_one_class_is_drawn_as_often(table):
     spec = RECIPES[rows_of_table(table)[0].recipe].augment
     labels = np.ones((20, 20), np.uint8)
