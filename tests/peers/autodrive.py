@@ -53,7 +53,7 @@ def logits_of(parts: nn.Module, images: Tensor) -> Tensor:
 
 
 def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logits to the size of the crop with aligned corners, in the precision they come in; the mean over labelled pixels.
+    """The mean over labelled pixels of logits that were resized to the crop, corners aligned, in their own precision.
 
     Under autocast the cross-entropy, not the resize, is in single precision.
     """

@@ -1,7 +1,7 @@
-"""Caffe's networks as lists of layers, and a plain interpreter of them: the other side for the networks of the FCN paper.
+"""Caffe's networks as lists of layers, and a plain interpreter of them: the other side for those of the FCN paper.
 
-The lists are facts of the released network files (github.com/shelhamer/fcn.berkeleyvision.org, April 2018): kind of each
-layer, kernel, stride, padding, groups, outputs, crop offset, factor. What a layer does is written here from Caffe's
+The lists are facts of the released network files (github.com/shelhamer/fcn.berkeleyvision.org, April 2018): kind of
+each layer, kernel, stride, padding, groups, outputs, crop offset, factor. What a layer does is written here from Caffe's
 rules and shares nothing with fcnbook: pools round up by their own padding, response normalisation is a sum, transposed
 convolutions are dense, crops take the offset of the list.
 """
@@ -224,7 +224,16 @@ NETS: dict[str, Net] = {
     "fcn8s_vgg16_voc11": _voc([*vgg(), *scores8(21)], 1e-14, "fcn16s_vgg16_voc11"),
     "fcn8s-atonce_vgg16_voc11": _voc(at_once(21), 1e-10, "vgg16", 300_000),
     "fcn32s_alexnet_voc11": Net(
-        alexnet(21), COLOR, 1e-4, 100_000, 4000, ("caffenet",), VOC_MEAN, momentum=0.9, iter_size=20, normalize=True
+        alexnet(21),
+        COLOR,
+        1e-4,
+        100_000,
+        4000,
+        ("caffenet",),
+        VOC_MEAN,
+        momentum=0.9,
+        iter_size=20,
+        normalize=True,
     ),
     "fcn32s_vgg16_nyud": _nyud([*vgg(), *scores32(40)], COLOR, NYUD_BGR),
     "fcn32s_vgg16_hha_nyud": _nyud([*vgg(), *scores32(40)], COLOR, NYUD_HHA),
@@ -233,7 +242,9 @@ NETS: dict[str, Net] = {
         base_lr=1e-12, start=("fcn32s_vgg16_nyud", "fcn32s_vgg16_hha_nyud")
     ),
     "fcn32s_vgg16_siftflow": _sift([scores32(33, "_sem"), scores32(3, "_geo")], 1e-10, "vgg16"),
-    "fcn16s_vgg16_siftflow": _sift([scores16(33, "_sem"), scores16(3, "_geo")], 1e-12, "fcn32s_vgg16_siftflow"),
+    "fcn16s_vgg16_siftflow": _sift(
+        [scores16(33, "_sem"), scores16(3, "_geo")], 1e-12, "fcn32s_vgg16_siftflow"
+    ),
     "fcn8s_vgg16_siftflow": _sift([scores8(33, "_sem"), scores8(3, "_geo")], 1e-12, "fcn16s_vgg16_siftflow"),
     "fcn32s_vgg16_pascal_context": _context(scores32(60), 1e-10, "vgg16"),
     "fcn16s_vgg16_pascal_context": _context(scores16(60), 1e-12, "fcn32s_vgg16_pascal_context"),
@@ -295,11 +306,14 @@ class CaffeNetwork(nn.Module):
             case "crop":
                 height, width = bottoms[1].shape[-2:]
                 first = layer.offset
-                assert x.shape[-2] >= first + height and x.shape[-1] >= first + width, f"{layer.name} ends too early"
+                assert x.shape[-2] >= first + height and x.shape[-1] >= first + width, (
+                    f"{layer.name} ends too early"
+                )
                 return x[:, :, first : first + height, first : first + width]
             case "sum":
                 return sum(
-                    (factor * bottom for factor, bottom in zip(layer.factors, bottoms, strict=True)), torch.zeros(())
+                    (factor * bottom for factor, bottom in zip(layer.factors, bottoms, strict=True)),
+                    torch.zeros(()),
                 )
             case "scale":
                 return layer.factors[0] * x

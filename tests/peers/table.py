@@ -1,7 +1,7 @@
 """The table source x what was compared: filled in by the tests that ran, printed by `make peers`, kept in README.md.
 
-A test marked `cell(source, aspect)` fills a cell. It hands in the largest difference that it found, or says what differs
-and where this project states it; both are checked before they are written down.
+A test marked `cell(source, aspect)` fills a cell. It hands in the largest difference that it found, or says what
+differs and where this project states it; both are checked before they are written down.
 """
 
 from __future__ import annotations

@@ -37,7 +37,9 @@ def pytest_configure(config):
 def pytest_runtest_makereport(item):
     report = yield
     if report.when == "call" or (report.when == "setup" and not report.passed):
-        said = {key: tuple(v for k, v in report.user_properties if k == key) for key in ("difference", "stated")}
+        said = {
+            key: tuple(v for k, v in report.user_properties if k == key) for key in ("difference", "stated")
+        }
         for source, aspect in (mark.args for mark in item.iter_markers("cell")):
             finding = table.Finding(source, aspect, _outcome(report), said["difference"], said["stated"])
             item.config.stash[FINDINGS].append(finding)
@@ -73,6 +75,7 @@ def pytest_sessionfinish(session):
     changed = table.differs_from_page(texts)
     if changed:
         session.config.get_terminal_writer().line(
-            "\ntests/peers/README.md holds another table; `make peers TABLE=--write-table` renews it:\n" + "\n".join(changed)
+            "\ntests/peers/README.md holds another table; `make peers TABLE=--write-table` renews it:\n"
+            + "\n".join(changed)
         )
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -108,7 +108,9 @@ def uneven_batch(num_classes):
     torch.manual_seed(0)
     logits = 4 * torch.randn(8, num_classes, 5, 7)
     labels = torch.randint(num_classes, (8, 33, 49))
-    return logits, labels.where(torch.rand(labels.shape) > torch.linspace(0, 0.9, 8).view(8, 1, 1), IGNORE_INDEX)
+    return logits, labels.where(
+        torch.rand(labels.shape) > torch.linspace(0, 0.9, 8).view(8, 1, 1), IGNORE_INDEX
+    )
 
 
 @of_trained
@@ -179,7 +181,10 @@ def test_every_rate_of_the_schedule_is_equal(row, largest):
     assert schedule.epochs == ad.EPOCHS[name] and schedule.num_steps == per_epoch * ad.EPOCHS[name]
     steps = [*range(0, schedule.num_steps, 97), schedule.num_steps - 1]
     found = max(
-        abs(learning_rate(step, recipe.optim.lr, schedule) / ad.rate(step, ad.RATES[name], schedule.num_steps) - 1)
+        abs(
+            learning_rate(step, recipe.optim.lr, schedule) / ad.rate(step, ad.RATES[name], schedule.num_steps)
+            - 1
+        )
         for step in steps
     )
     assert found < 1e-12
@@ -211,9 +216,6 @@ def test_the_head_starts_from_the_same_distribution(row, largest, show):
 
 @of_trained
 @cell("start")
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="differs until issue 10, item 6: the ImageNet file of pytorch-auto-drive"
-)
 def test_the_backbone_starts_from_the_same_file(row):
     (name,) = RECIPES[row.recipe].init
     assert START_WEIGHTS[name].urls[0].endswith("/resnet101-5d3b4d8f.pth")
@@ -306,12 +308,16 @@ def test_the_last_batch_of_an_epoch_is_as_short(row):
 def test_the_whole_test_gives_the_same_classes(row, largest, show):
     recipe = RECIPES[row.recipe]
     name, num_classes = recipe.data.name, recipe.data.num_classes
-    network = build_model(replace(recipe.model, backbone=replace(recipe.model.backbone, depth=18, width=16)), num_classes)
+    network = build_model(
+        replace(recipe.model, backbone=replace(recipe.model.backbone, depth=18, width=16)), num_classes
+    )
     torch.manual_seed(0)
     randomize(network.eval())
     size = (139, 150) if name == "voc12aug" else (96, 120)
     test = recipe.evaluation
-    test = replace(test, pad_to=test.pad_to and size, size=test.size and size, score_size=test.score_size and size)
+    test = replace(
+        test, pad_to=test.pad_to and size, size=test.size and size, score_size=test.score_size and size
+    )
     worst = different = pixels = 0.0
     for sample in fake_samples(3):
         if name == "cityscapes":  # twice as large as the test, as there
@@ -324,7 +330,9 @@ def test_the_whole_test_gives_the_same_classes(row, largest, show):
             logits = network(image[None]).main
         wanted = torch.nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=True)[0]
         wanted = wanted[:, : found.shape[1], : found.shape[2]]  # beyond, its labels are void
-        assert (labels[found.shape[1] :] == IGNORE_INDEX).all() and (labels[:, found.shape[2] :] == IGNORE_INDEX).all()
+        assert (labels[found.shape[1] :] == IGNORE_INDEX).all() and (
+            labels[:, found.shape[2] :] == IGNORE_INDEX
+        ).all()
         worst = max(worst, ((found - wanted).abs().max() / wanted.abs().max()).item())
         different += (found.argmax(0) != wanted.argmax(0)).sum().item()
         pixels += wanted[0].numel()
@@ -340,10 +348,10 @@ def test_scores_are_equal_where_all_classes_occur(largest):
     truth = rng.choice([0, 1, 2, 3, 4, IGNORE_INDEX], (40, 50))
     predicted = np.where(rng.random(truth.shape) < 0.3, rng.integers(0, 5, truth.shape), np.minimum(truth, 4))
     theirs = ad.confusion(torch.from_numpy(truth), torch.from_numpy(predicted), 5)
-    ours = confusion_matrix(torch.from_numpy(predicted.astype(np.uint8)), torch.from_numpy(truth.astype(np.uint8)), 5)
+    ours = confusion_matrix(
+        torch.from_numpy(predicted.astype(np.uint8)), torch.from_numpy(truth.astype(np.uint8)), 5
+    )
     assert torch.equal(theirs, ours)
     found = abs(compute_scores(ours).miou / ad.miou(theirs) - 1)
     assert found < 1e-6 and math.isfinite(found)
     largest(found)
-
-

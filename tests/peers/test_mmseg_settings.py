@@ -49,12 +49,16 @@ def test_optimiser_is_the_one_of_the_configuration(row, largest):
     recipe, config = RECIPES[row.recipe], config_of(row)
     wrapper = config.optim_wrapper
     is_half = wrapper.type == "AmpOptimWrapper"
-    assert (recipe.precision, recipe.loss_scale) == (("fp16", wrapper.loss_scale) if is_half else ("fp32", None))
+    assert (recipe.precision, recipe.loss_scale) == (
+        ("fp16", wrapper.loss_scale) if is_half else ("fp32", None)
+    )
     assert recipe.optim.clip_norm is wrapper.get("clip_grad") is None
     assert recipe.batch_size == 4 * config.train_dataloader.batch_size  # on four GPUs
     ours, theirs = TwoParts(), TwoParts()
     init_default_scope("mmseg")
-    plain = build_optim_wrapper(theirs, {"type": "OptimWrapper", "optimizer": wrapper.optimizer.to_dict()}).optimizer
+    plain = build_optim_wrapper(
+        theirs, {"type": "OptimWrapper", "optimizer": wrapper.optimizer.to_dict()}
+    ).optimizer
     own = build_optimizer(recipe, ours)
 
     def rate_of(optimizer, base):
@@ -92,7 +96,9 @@ def test_schedule_is_the_one_of_the_configuration(row, states):
         assert schedule.num_steps == poly.end
 
 
-@pytest.mark.parametrize("name", ["fcn_r50-d8_512x512_20k_voc12aug", "fcn_r101-d8_480x480_40k_pascal_context"])
+@pytest.mark.parametrize(
+    "name", ["fcn_r50-d8_512x512_20k_voc12aug", "fcn_r101-d8_480x480_40k_pascal_context"]
+)
 @cell("schedule")
 def test_every_rate_of_a_schedule_is_equal(name, largest):
     recipe = RECIPES[name]
@@ -124,7 +130,10 @@ def test_training_steps_are_those_of_the_configuration(row, states):
     recipe, config = RECIPES[row.recipe], config_of(row)
     steps = [step.to_dict() for step in config.train_pipeline]
     around = {"LoadImageFromFile", "LoadAnnotations", "PackSegInputs"}
-    assert [step["type"] for step in steps if step["type"] in around] == ["LoadImageFromFile", *sorted(around)[1:]]
+    assert [step["type"] for step in steps if step["type"] in around] == [
+        "LoadImageFromFile",
+        *sorted(around)[1:],
+    ]
     inner = [step for step in steps if step["type"] not in around]
     pads = [step for step in inner if step["type"] == "Pad"]
     assert bool(pads) is (recipe.data.name == "voc12aug")
@@ -134,9 +143,13 @@ def test_training_steps_are_those_of_the_configuration(row, states):
             file="tests/peers/README.md",
             says="in 1.2.2 the padding of VOC is black",
         )
-    wanted = [{**step, "crop_size": tuple(step["crop_size"])} if "crop_size" in step else step for step in inner]
+    wanted = [
+        {**step, "crop_size": tuple(step["crop_size"])} if "crop_size" in step else step for step in inner
+    ]
     found = [{key: value for key, value in step.items()} for step in their_training_steps(recipe.augment)]
-    assert found == [{**s, **({"scale": tuple(s["scale"])} if "scale" in s else {})} for s in wanted if s not in pads]
+    assert found == [
+        {**s, **({"scale": tuple(s["scale"])} if "scale" in s else {})} for s in wanted if s not in pads
+    ]
     preprocessor = config.model.data_preprocessor
     assert tuple(preprocessor.size) == recipe.augment.crop_size and preprocessor.bgr_to_rgb
     assert (tuple(preprocessor.mean), tuple(preprocessor.std)) == (recipe.data.mean, recipe.data.std)
@@ -192,5 +205,3 @@ def test_heads_and_necks_start_from_the_same_distribution(name, largest, show):
     found, count = same_start(ours, of_heads(seeded(theirs, 1).state_dict()))
     largest(found, "standard errors")
     show(f"start of {name}", f"{count} tensors, at most {found:.1f} standard errors apart")
-
-

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from comparison import GRADIENTS, Differences, Side, compare
+from comparison import GRADIENTS, Differences, compare
 from our_networks import gradients_of_a_step, our_side, sizes_of
 from pipelines import (
     Draw,
@@ -57,7 +57,6 @@ from fcnbook.published import PUBLISHED
 from fcnbook.recipe import FCNHeadSpec, ResNetSpec, SemanticFPNHeadSpec
 from fcnbook.recipes import RECIPES
 from fcnbook.schedule import learning_rate
-from fcnbook.types import SegLogits
 from fcnbook.weights.sources import START_WEIGHTS
 
 pytestmark = pytest.mark.peers
@@ -74,8 +73,12 @@ def of_both(aspect):
 
 
 def of_rows(*aspects):
-    marks = {table: [pytest.mark.cell(source, aspect) for aspect in aspects] for table, source in SOURCE.items()}
-    return pytest.mark.parametrize("row", [pytest.param(row, marks=marks[row.table], id=row.key) for row in ROWS])
+    marks = {
+        table: [pytest.mark.cell(source, aspect) for aspect in aspects] for table, source in SOURCE.items()
+    }
+    return pytest.mark.parametrize(
+        "row", [pytest.param(row, marks=marks[row.table], id=row.key) for row in ROWS]
+    )
 
 
 def rows_of_table(table):
@@ -161,19 +164,31 @@ def changed_part(part, **fields):
 @pytest.mark.parametrize(
     ("key", "change", "match"),
     [
-        pytest.param(FCN, changed_part("backbone", dilations=(1, 1, 2, 2)), "output main", id="dilation of layer4"),
         pytest.param(
-            FCN16, changed_part("backbone", dilations=(1, 1, 1, 1)), "output main", id="stride 16 without dilation"
+            FCN, changed_part("backbone", dilations=(1, 1, 2, 2)), "output main", id="dilation of layer4"
         ),
         pytest.param(
-            FCN, changed_part("backbone", strides=(1, 2, 2, 1)), r"\(2, 21, 3, 5\) against", id="stride of layer3"
+            FCN16,
+            changed_part("backbone", dilations=(1, 1, 1, 1)),
+            "output main",
+            id="stride 16 without dilation",
+        ),
+        pytest.param(
+            FCN,
+            changed_part("backbone", strides=(1, 2, 2, 1)),
+            r"\(2, 21, 3, 5\) against",
+            id="stride of layer3",
         ),
         pytest.param(FCN, changed_part("head", concat_input=True), "weights do not fit", id="concatenation"),
         pytest.param(FCN, changed_part("head", dilation=2), "output main", id="dilation of the head"),
-        pytest.param(FCN, changed_part("aux_head", dilation=2), "output aux", id="dilation of the auxiliary head"),
+        pytest.param(
+            FCN, changed_part("aux_head", dilation=2), "output aux", id="dilation of the auxiliary head"
+        ),
         pytest.param(FCN, changed(align_corners=False), "loss: relative", id="align_corners of table 001"),
         pytest.param(FPN, changed(align_corners=True), "output main", id="align_corners of table 004"),
-        pytest.param(FPN, changed_part("neck", norm=False), "weights do not fit", id="pyramid without batch norm"),
+        pytest.param(
+            FPN, changed_part("neck", norm=False), "weights do not fit", id="pyramid without batch norm"
+        ),
     ],
 )
 def test_one_wrong_number_is_found(key, change, match, request, show):
@@ -213,10 +228,18 @@ def uneven_batch(num_classes, batch_size):
 def test_gradients_of_a_batch_are_those_of_its_four_gpus(row, largest):
     recipe = RECIPES[row.recipe]
     logits, labels = uneven_batch(recipe.data.num_classes, recipe.batch_size)
-    maps = {name: logits[name].double().requires_grad_() for name in logits if name == "loss_cls" or row.table == "001"}
+    maps = {
+        name: logits[name].double().requires_grad_()
+        for name in logits
+        if name == "loss_cls" or row.table == "001"
+    }
     loss_on_gpus(row, maps, labels, GPUS).backward()
-    main, aux = gradients_of_a_step(recipe, logits["loss_cls"], labels, logits["loss_aux"] if row.table == "001" else None)
-    differences = [(main, maps["loss_cls"].grad)] + ([(aux, maps["loss_aux"].grad)] if row.table == "001" else [])
+    main, aux = gradients_of_a_step(
+        recipe, logits["loss_cls"], labels, logits["loss_aux"] if row.table == "001" else None
+    )
+    differences = [(main, maps["loss_cls"].grad)] + (
+        [(aux, maps["loss_aux"].grad)] if row.table == "001" else []
+    )
     for ours, theirs in differences:
         found = ((ours - theirs).abs().max() / theirs.abs().max()).item()
         assert found <= GRADIENTS
@@ -280,7 +303,12 @@ def test_every_rate_of_the_schedule_is_equal(row, largest):
     group = {"lr": 0.01}
     scheduler = BuildScheduler(
         optimizer=SimpleNamespace(param_groups=[group]),
-        scheduler_cfg={**SCHEDULER, "lr": 0.01, "max_epochs": EPOCHS[row.dataset], "iters_per_epoch": per_epoch},
+        scheduler_cfg={
+            **SCHEDULER,
+            "lr": 0.01,
+            "max_epochs": EPOCHS[row.dataset],
+            "iters_per_epoch": per_epoch,
+        },
     )
     assert schedule.num_steps == scheduler.max_iters == EPOCHS[row.dataset] * per_epoch
     found = 0.0
@@ -323,7 +351,9 @@ def test_heads_and_necks_start_from_the_same_distribution(key, largest, show):
 
 def test_another_start_of_the_head_is_found():
     row = PUBLISHED["004-03"]
-    theirs = [seeded(lambda: BuildSegmentor(segmentor_cfg=settings_of(row), mode="TRAIN"), seed) for seed in (1, 2)]
+    theirs = [
+        seeded(lambda: BuildSegmentor(segmentor_cfg=settings_of(row), mode="TRAIN"), seed) for seed in (1, 2)
+    ]
     states = [of_heads(network.state_dict()) for network in theirs]
     same_start(*states)
     nn.init.kaiming_normal_(theirs[0].scale_heads[0][0][0].weight, mode="fan_out")
@@ -399,7 +429,9 @@ def test_training_samples_are_equal_with_the_same_random_numbers(kind, flip, cro
     base = (96, 128)
     worst = 0.0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(np.random, "rand", lambda: 0.5)  # of the flip: their rule is "above the probability, not"
+        patch.setattr(
+            np.random, "rand", lambda: 0.5
+        )  # of the flip: their rule is "above the probability, not"
         for number, sample in enumerate(SAMPLES[kind](6)):
             ratio = (1.0, 1.0) if colour else (0.5, 2.0)
             size = sample.labels.shape if colour else base
@@ -435,7 +467,11 @@ def test_scaled_sizes_are_those_of_its_resize(table, states):
             image = resize({"image": np.zeros((height, width), np.uint8)})["image"]
         assert scaled_size((height, width), replace(spec, base_size=base), ratio) == image.shape
     if table == "001":
-        states("every image was resized to the transposed aspect", table="001", says="to the transposed aspect ratio")
+        states(
+            "every image was resized to the transposed aspect",
+            table="001",
+            says="to the transposed aspect ratio",
+        )
 
 
 @pytest.mark.cell(SOURCE["001"], "test pipeline")
@@ -452,7 +488,9 @@ def test_a_crop_of_one_class_is_drawn_as_often(table):
     numbers = itertools.count()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(np.random, "randint", lambda low, high: next(numbers) * 0)
-        crop = BuildDataTransform({"type": "RandomCrop", "crop_size": (10, 10), "one_category_max_ratio": 0.75})
+        crop = BuildDataTransform(
+            {"type": "RandomCrop", "crop_size": (10, 10), "one_category_max_ratio": 0.75}
+        )
         crop({"image": labels[..., None].repeat(3, 2), "seg_target": labels})
     assert rng.count == next(numbers) == 20  # two numbers a crop
 
