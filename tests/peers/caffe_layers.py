@@ -1,9 +1,9 @@
 """Caffe's networks as lists of layers, and a plain interpreter of them: the other side for those of the FCN paper.
 
 The lists are facts of the released network files (github.com/shelhamer/fcn.berkeleyvision.org, April 2018): kind of
-each layer, kernel, stride, padding, groups, outputs, crop offset, factor. What a layer does is written here from Caffe's
-rules and shares nothing with fcnbook: pools round up by their own padding, response normalisation is a sum, transposed
-convolutions are dense, crops take the offset of the list.
+each layer, kernel, stride, padding, groups, outputs, crop offset, factor. What a layer does is written here from
+Caffe's rules and shares nothing with fcnbook: pools round up by their own padding, response normalisation is a sum,
+transposed convolutions are dense, crops take the offset of the list.
 """
 
 from __future__ import annotations
