@@ -72,7 +72,7 @@ SCALES = {"PASCAL VOC": (2048, 512), "ADE20k": (2048, 512), "CityScapes": (2048,
 CROPS = {"PASCAL VOC": (512, 512), "ADE20k": (512, 512), "CityScapes": (512, 1024)}
 """Height and width."""
 OPTIMIZER = {"type": "SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "params_rules": {}}
-SCHEDULER = {"type": "PolyScheduler", "power": 0.9}
+SCHEDULER = {"type": "PolyScheduler", "power": 0.9, "optimizer": OPTIMIZER}
 
 
 def losses_of(row: PublishedRow) -> dict[str, Any]:
