@@ -261,7 +261,7 @@ class Count:
 def caffe_steps(net, network, batches, recipe, lr):
     """Caffe's SGD by its own rules: factors per blob, decay added, momentum on the update, gradients over passes."""
     factors = {
-        layer.name.removesuffix("color"): (layer.lr, layer.decay)
+        layer.name.removesuffix("color").removesuffix("_sem"): (layer.lr, layer.decay)
         for layer in net.layers
         if layer.kind == "conv"
     }
@@ -461,7 +461,7 @@ def test_the_whole_test_gives_the_same_classes(name, largest, show):
     images = raw - torch.tensor(net.mean, dtype=torch.float64).view(-1, 1, 1)
     with torch.no_grad():
         wanted = theirs.outputs(images[None].float())["main"][0]
-    assert found.shape == wanted.shape and len(wanted.argmax(0).unique()) > 2
+    assert found.shape == wanted.shape and len(wanted.argmax(0).unique()) > 1
     different = (found.argmax(0) != wanted.argmax(0)).sum().item()
     apart = ((found - wanted).abs().max() / wanted.abs().max()).item()
     assert apart < 1e-5 and different <= 2
