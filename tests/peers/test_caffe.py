@@ -184,7 +184,7 @@ def test_files_of_caffe_are_not_read(states):
 # A comparison that cannot fail proves nothing: one deliberate change each, of ours or of the list.
 
 
-def with_layer(layers: list[Layer], name: str, kind: str, **fields: Any) -> list[Layer]:
+def with_layer(layers: list[Layer], name: str, kind: str, fields: dict[str, Any]) -> list[Layer]:
     changed = [x._replace(**fields) if (x.name, x.kind) == (name, kind) else x for x in layers]
     assert changed != layers
     return changed
@@ -209,7 +209,7 @@ def with_layer(layers: list[Layer], name: str, kind: str, **fields: Any) -> list
     ids=lambda x: str(x),
 )
 def test_one_wrong_number_is_found(name, layer, kind, fields, show):
-    layers = with_layer(NETS[name].layers, layer, kind, **fields)
+    layers = with_layer(NETS[name].layers, layer, kind, fields)
     with pytest.raises(AssertionError, match=r"relative difference|ends too early|against") as refusal:
         differences(name, narrow(RECIPES[name].model), layers=layers)
     show(f"  changed: {layer} of {name}, {fields}", in_one_line(refusal))

@@ -176,7 +176,7 @@ def changed_part(part, **fields):
         pytest.param(
             FCN,
             changed_part("backbone", strides=(1, 2, 2, 1)),
-            r"\(2, 21, 3, 5\) against",
+            r"\(2, 21, 2, 4\) against",
             id="stride of layer3",
         ),
         pytest.param(FCN, changed_part("head", concat_input=True), "weights do not fit", id="concatenation"),
