@@ -58,8 +58,8 @@ def run_view(
     losses = {"loss": curves.series("loss")}
     if len(names) > 1:  # with a single part, it is the loss
         losses |= {name.removeprefix("loss_"): curves.series(name) for name in names}
-    last: dict[str, Any] = curves.validations[-1] if curves.validations else {"step": 0, "iou_per_class": []}
-    ious = [number(iou) for iou in last["iou_per_class"]]
+    last: dict[str, Any] = curves.validations[-1] if curves.validations else {"step": 0}
+    ious = [number(iou) for iou in last.get("iou_per_class", [])]
     if label_set is None:
         label_set = LabelSet(tuple(str(k) for k in range(len(ious))), ((86, 140, 200),) * len(ious))
     lines = charts.lines_figure(

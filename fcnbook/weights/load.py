@@ -103,7 +103,12 @@ def read_weights(path: str | Path) -> WeightsFile:
     """
     path = Path(path)
     if path.is_dir():
-        path = path / "model.safetensors"
+        folder, path = path, path / "model.safetensors"
+        if not path.is_file():
+            raise InputError(
+                f"{folder} is a folder without model.safetensors. Give a file of weights, or the folder of one "
+                "checkpoint, such as checkpoint/step-00000300 of a run."
+            )
     warnings, bookkeeping = list[str](), dict[str, str]()
     if path.suffix == ".safetensors":
         state = read_safetensors(path)

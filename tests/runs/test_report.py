@@ -109,4 +109,4 @@ def test_a_text_of_several_lines_stays_in_its_cell(old):
     page = Page(
         markdown2html(RunReport.from_dict(old | {"verdict": "one\n\n| two |\r\n# three"})._repr_markdown_())
     )
-    assert page.cells[-1] == "one | two | # three"
+    assert page.cells[-1] == r"one\n\n| two |\r\n# three"
