@@ -295,6 +295,8 @@ class DataSpec:
             assert known is not None
             object.__setattr__(self, "classes", known.classes)  # the dataclass is frozen
             object.__setattr__(self, "palette", known.palette)
+        shown = all(isinstance(name, str) and name.isprintable() for name in self.classes)
+        _require(shown, "classes", "must be texts without control characters")
         colours = len(self.palette)
         _require(
             colours == self.num_classes, "palette", f"has {colours} colours for {self.num_classes} classes"

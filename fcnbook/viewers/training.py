@@ -23,7 +23,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from fcnbook import draw
-from fcnbook.files import InputError, read_image
+from fcnbook.files import InputError, one_line, read_image
 from fcnbook.labels import LabelSet
 from fcnbook.recipe import Execution, Recipe
 from fcnbook.runs.folder import RunDir, notebook_runs, run_folder
@@ -136,6 +136,9 @@ class TrainingWatcher(BoxWithStill):
 
     def summary(self) -> str:
         """One line: how far, how good, how long still."""
+        return one_line(self._summary())
+
+    def _summary(self) -> str:
         curves = self._curves
         if not curves.num_steps:
             return f"{self._run.path}: not started yet"
@@ -149,10 +152,10 @@ class TrainingWatcher(BoxWithStill):
             left = self.seconds_left()
             parts.append("time left unknown" if left is None else f"{_duration(left)} left")
         if self.status == "stopped":
-            why = (
-                curves.last["text"] if curves.last["event"] == "error" else "start the run again to resume it"
+            failed = curves.last["event"] == "error"
+            parts.append(
+                " ".join(curves.last["text"].split()) if failed else "start the run again to resume it"
             )
-            parts.append(why)
         return ", ".join(parts)
 
     def _how_far(self) -> str:
