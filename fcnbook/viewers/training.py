@@ -60,7 +60,7 @@ def run_view(
         losses |= {name.removeprefix("loss_"): curves.series(name) for name in names}
     last: dict[str, Any] = curves.validations[-1] if curves.validations else {"step": 0}
     ious = [number(iou) for iou in last.get("iou_per_class", [])]
-    if label_set is None:
+    if label_set is None or len(ious) not in (0, label_set.num_classes):  # the files of the run disagree
         label_set = LabelSet(tuple(str(k) for k in range(len(ious))), ((86, 140, 200),) * len(ious))
     lines = charts.lines_figure(
         losses, curves.miou(), curves.series("lr"), num_steps=curves.num_steps, width=width

@@ -71,7 +71,15 @@ def tensor(shape, stride, numel, key="0", kind="FloatStorage"):
     def numbers(values):
         return b"(" + b"".join(map(number, values)) + b"t"
 
-    storage = b"(" + text("storage") + f"ctorch\n{kind}\n".encode() + text(key) + text("cpu") + number(numel) + b"tQ"
+    storage = (
+        b"("
+        + text("storage")
+        + f"ctorch\n{kind}\n".encode()
+        + text(key)
+        + text("cpu")
+        + number(numel)
+        + b"tQ"
+    )
     rebuilt = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + numbers(shape) + numbers(stride)
     return b"\x80\x02}" + text(WEIGHT) + rebuilt + b"\x89ccollections\nOrderedDict\n)RtRs."
 
@@ -139,7 +147,10 @@ def test_no_call_in_a_file_runs(traps, write, name):
         b"cos\nsystem\n" + text(TOUCH) + b"\x85\x81",
         b"\x82\x01",
         b"(" + text("storage") + call("os.system", TOUCH) + text("0") + text("cpu") + b"K\x01tQ",
-        b"cmmengine.logging.history_buffer\nHistoryBuffer\n)R}" + text("a") + call("os.system", TOUCH) + b"sb",
+        b"cmmengine.logging.history_buffer\nHistoryBuffer\n)R}"
+        + text("a")
+        + call("os.system", TOUCH)
+        + b"sb",
         b"ccollections\n_sys.modules\n",
         b"\x8c\x02os\x8c\x06system\x93" + text(TOUCH) + b"\x85R",
     ],
@@ -187,7 +198,9 @@ def folded(depth, opcode=b"t"):
 )
 def test_tuples_folded_into_each_other_take_no_time(tmp_path, write, opcodes):
     """Whatever looked at 10^11 values would never come back."""
-    assert f"more than {MAX_WORK:,} steps" in refusal(write(tmp_path / "file.pth", b"\x80\x02" + opcodes + b"."))
+    assert f"more than {MAX_WORK:,} steps" in refusal(
+        write(tmp_path / "file.pth", b"\x80\x02" + opcodes + b".")
+    )
 
 
 def test_a_tuple_may_stand_in_a_file_several_times(tmp_path):
@@ -243,7 +256,9 @@ def test_a_tensor_that_repeats_one_number_is_refused_by_its_size(tmp_path):
 @pytest.mark.parametrize("count", [-1, 1 << 60, 4])
 def test_legacy_storages_that_are_cut_or_absurd_are_refused(tmp_path, numel, count):
     storage = b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + number(numel) + b"N"
-    rebuilt = b"ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + storage + b"tQK\x00(" + number(numel)
+    rebuilt = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + storage + b"tQK\x00(" + number(numel)
+    )
     pickled = b"\x80\x02}" + text("a") + rebuilt + b"t(K\x01t\x89ccollections\nOrderedDict\n)RtRs."
     refusal(as_legacy(tmp_path / "file.pth", pickled, ["0"], struct.pack("<q", count) + bytes(7)))
 
