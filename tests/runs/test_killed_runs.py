@@ -50,8 +50,11 @@ def started(folder):
 def finished(folder):
     """The run, trained to its end in a process of its own."""
     process = started(folder)
-    process.join(600)
-    assert process.exitcode == 0
+    try:
+        process.join(600)
+        assert process.exitcode == 0
+    finally:
+        process.kill()  # one that takes longer must not write on while others run
     return RunDir(folder)
 
 
