@@ -286,7 +286,7 @@ class RunDir:
                     step, eta = event["step"], None
                 case "train":
                     step, loss = event["step"], event["loss"]
-                    speed, eta = event["images_per_second"], event["eta_s"]
+                    speed, eta = event.get("images_per_second"), event.get("eta_s")
                 case "validation":
                     miou = event["miou"]
         return Progress(step, num_steps, loss, speed, eta, miou) if num_steps else None
@@ -341,7 +341,7 @@ _NUMBERS = ("time", "loss", "lr", "images_per_second", "eta_s", "seconds", "memo
 _NEEDED = {
     "start": ("num_steps",),
     "resume": ("step",),
-    "train": ("time", "step", "loss", "images_per_second", "eta_s"),
+    "train": ("time", "step", "loss"),
     "validation": ("step", "miou"),
     "error": ("text",),
     "warning": ("text",),

@@ -148,7 +148,7 @@ class TrainingWatcher(BoxWithStill):
         if curves.validations:
             parts.append(f"mIoU {percent(number(curves.validations[-1]['miou']))}")
         if curves.train and self.status == "running":
-            parts.append(f"{curves.train[-1]['images_per_second']:.3g} images/s")
+            parts.append(f"{curves.train[-1].get('images_per_second', math.nan):.3g} images/s")
             left = self.seconds_left()
             parts.append("time left unknown" if left is None else f"{_duration(left)} left")
         if self.status == "stopped":
@@ -174,7 +174,7 @@ class TrainingWatcher(BoxWithStill):
         if steps := last["step"] - recent[0]["step"]:
             left = (self._curves.num_steps - last["step"]) * (last["time"] - recent[0]["time"]) / steps
         else:
-            left = last["eta_s"]
+            left = last.get("eta_s", math.nan)
         return max(0.0, float(left - (time.time() - last["time"])))
 
     def still_image(self) -> draw.RGBImage:

@@ -240,5 +240,5 @@ def test_class_names_that_would_steer_a_terminal_are_refused(tmp_path):
         InputError, match=r"classes\.txt names the class ro\\x1b\[2Jad, which holds characters"
     ):
         read_classes(tmp_path)
-    (tmp_path / "classes.txt").write_text("sky\n<script>\n$\\frac{\n道\u3000路\n")
-    assert read_classes(tmp_path) == ("sky", "<script>", "$\\frac{", "道 路")
+    (tmp_path / "classes.txt").write_text("sky\n<script>\n$a$\n道\u3000路\n")
+    assert read_classes(tmp_path) == ("sky", "<script>", "$a$", "道 路")
