@@ -327,7 +327,8 @@ def _reports(folder: Path) -> list[RunReport]:
 
 
 def _print_book_table(entries: Sequence[GalleryEntry]) -> None:
-    lines = [("notebook", "recipe", "data", "seed", "mIoU", "mAcc", "aAcc", "params M", "train s", "verdict")]
+    titles = ("notebook", "recipe", "data", "seed", "mIoU", "mAcc", "aAcc", "params M", "train s", "verdict")
+    lines: list[tuple[str, ...]] = [titles]
     for entry in entries:
         for report in _reports(entry.folder):
             scores = [f"{100 * score:.2f}" for score in (report.miou, report.macc, report.aacc)]
