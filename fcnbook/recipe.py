@@ -337,6 +337,8 @@ class DataSpec:
             "epoch_end",
             f'cannot be "{self.epoch_end}" with draws from all images: there are no epochs',
         )
+        shown = all(isinstance(name, str) and name.isprintable() for name in self.classes)
+        _require(shown, "classes", "must be texts without control characters")
         colours = len(self.palette)
         _require(
             colours == self.num_classes, "palette", f"has {colours} colours for {self.num_classes} classes"

@@ -77,7 +77,8 @@ def test_peers_are_skipped_with_a_sentence_where_they_are_not_installed():
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{files} skipped in " in done.stdout and files > 4
     assert (
-        "mmseg, mmengine, mmcv, segmentation_models_pytorch not installed here: `make peers`" in done.stdout
+        "mmseg, mmengine, mmcv, segmentation_models_pytorch, ssseg not installed here: `make peers`"
+        in done.stdout
     )
     assert done.stderr == ""
 

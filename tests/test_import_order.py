@@ -31,7 +31,7 @@ INNER_ORDER = {
     "viewers": [["charts"], ["masks", "training", "guess", "explorer", "network"], ["compare"]],
     "runs": [
         ["folder", "limits"],
-        ["report"],
+        ["report", "scored"],
         ["start_weights"],
         ["monitor", "tensorboard"],
         ["trainer"],

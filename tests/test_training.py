@@ -137,14 +137,88 @@ def test_padding_enters_the_network_as_zero_whatever_its_pixels_are(recipe):
     assert losses[0] == losses[1]
 
 
-def test_the_precision_of_the_execution_comes_before_that_of_the_recipe(recipe):
-    losses = []
-    for variant, precision in (("fp32", None), ("fp32", "bf16"), ("bf16", None), ("bf16", "fp32")):
-        model, optimizer, scaler = parts(recipe)
-        asked = dataclasses.replace(recipe, precision=variant)
-        train(model, batches(1), asked, optimizer, scaler, log := Log(), precision=precision)
-        losses += log.losses
-    assert losses[0] == losses[3] != losses[1] == losses[2]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def seen_precision(model):
+    """Two sets that fill up while the network runs: types of what convolutions return, and of their gradients."""
+    outputs, gradients = set(), set()
+
+    def note(_, __, output):
+        outputs.add(output.dtype)
+        output.register_hook(lambda gradient: gradients.add(gradient.dtype))
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(note)
+    return outputs, gradients
+
+
+@pytest.mark.parametrize(
+    ("of_recipe", "asked", "expected"),
+    [
+        ("fp32", None, "fp32"),
+        ("bf16", None, "bf16"),
+        ("fp16", None, "fp16"),
+        ("fp32", "bf16", "bf16"),
+        ("bf16", "fp32", "fp32"),
+        ("fp16", "bf16", "bf16"),
+    ],
+)
+def test_convolutions_compute_in_the_precision_that_is_asked_for(recipe, of_recipe, asked, expected):
+    """Forward and backward; what is asked for at the call comes before the recipe. Weights stay float32."""
+    model, optimizer, scaler = parts(recipe)
+    outputs, gradients = seen_precision(model)
+    recipe = dataclasses.replace(recipe, precision=of_recipe)
+    train(model, batches(1), recipe, optimizer, scaler, Log(), precision=asked)
+    assert outputs == gradients == {DTYPES[expected]}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    moments = [value for state in optimizer.state.values() for value in state.values() if value.ndim]
+    assert moments and {value.dtype for value in moments} == {torch.float32}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_first_loss_has_the_value_of_its_precision(recipe, precision):
+    """One 1x1 convolution: its inputs and weights rounded to the precision by hand, the loss in float64 after it."""
+    recipe = dataclasses.replace(recipe, precision=precision)
+    torch.manual_seed(0)
+    model, (batch,), log = OneConv(), list(batches(1)), Log()
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (recipe.data.mean, recipe.data.std))
+    images = ((batch.images.float() - mean) / std).to(DTYPES[precision])
+    weight = model.conv.weight.detach().to(DTYPES[precision])[:, :, 0, 0]
+    # Products of two rounded numbers are exact in float64; the sum is rounded once more, as the kernel returns it.
+    logits = torch.einsum("kc,nchw->nkhw", weight.double(), images.double()).to(DTYPES[precision]).double()
+    expected = nn.functional.cross_entropy(logits, batch.labels.long()).item()
+    other = torch.einsum("kc,nchw->nkhw", model.conv.weight.detach().double()[:, :, 0, 0], images.double())
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    train(model, [batch], recipe, build_optimizer(recipe, model), scaler, log)
+    assert log.losses[0] == pytest.approx(expected, rel=1e-6)
+    if precision == "bf16":  # and not by chance: unrounded weights give another loss
+        assert nn.functional.cross_entropy(other, batch.labels.long()).item() != pytest.approx(
+            expected, rel=1e-5
+        )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("of_recipe", ["fp32", "bf16", "fp16"])
+def test_convolutions_on_a_gpu_compute_in_the_precision_of_the_recipe(recipe, of_recipe):
+    """With the scaler that a run makes: the step of fp16 is that of float32, up to the precision."""
+    steps = {}
+    for precision in ("fp32", of_recipe):
+        torch.manual_seed(0)
+        model = build_segmenter(recipe).cuda()
+        before = model.decode_head.conv_seg.weight.detach().clone()
+        outputs, gradients = seen_precision(model)
+        asked = dataclasses.replace(recipe, precision=precision)
+        scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16")
+        optimizer = build_optimizer(dataclasses.replace(asked, optim=OptimSpec(lr=0.1)), model)
+        train(model, batches(1), asked, optimizer, scaler, Log(), device="cuda")
+        assert outputs == gradients == {DTYPES[precision]}
+        steps[precision] = model.decode_head.conv_seg.weight.detach() - before
+    assert steps["fp32"].any()
+    torch.testing.assert_close(
+        steps[of_recipe], steps["fp32"], rtol=0.1, atol=0.05 * float(steps["fp32"].abs().max())
+    )
 
 
 def test_a_non_finite_loss_stops_before_the_weights_change(recipe):

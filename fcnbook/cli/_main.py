@@ -10,7 +10,7 @@ from pathlib import Path
 
 import fcnbook
 from fcnbook.cli._checks import bench_row, doctor_checkpoint, verify_row
-from fcnbook.cli._common import count, positive, seconds, seed, seeds, size, steps
+from fcnbook.cli._common import count, positive, say, seconds, seed, seeds, size, steps
 from fcnbook.cli._compare import show_comparison
 from fcnbook.cli._data import NAMES, cache_data, check_data, prepare_data
 from fcnbook.cli._models import export_model, predict_images
@@ -54,10 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except (InputError, RunIsAlive) as error:
-        print(error, file=sys.stderr)
+        say(*str(error).split("\n"), error=True)
         return 2
     except FileNotFoundError as error:
-        print(f"{error.filename}: there is no such file or folder.", file=sys.stderr)
+        say(f"{error.filename}: there is no such file or folder.", error=True)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -289,4 +289,6 @@ def _best_validation(events: list[dict[str, Any]], step: int) -> tuple[int, floa
 
 def _seconds_until(events: list[dict[str, Any]], step: int) -> float:
     """Seconds of training that led to `step`, in earlier processes."""
-    return max((e["seconds"] for e in events if e["event"] == "train" and e["step"] <= step), default=0.0)
+    return max(
+        (e.get("seconds", 0.0) for e in events if e["event"] == "train" and e["step"] <= step), default=0.0
+    )

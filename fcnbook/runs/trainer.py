@@ -239,18 +239,16 @@ def _start(parts: RunParts, init: Sequence[str | os.PathLike[str]]) -> int:
         device=str(parts.device),
         pid=os.getpid(),
     )
+
+    def warn(sentence: str) -> None:
+        run_dir.append_event("warning", text=sentence)
+
     step = 0
     if checkpoint is None:
-        for sentence in load_init(parts.model, recipe, init):
+        for sentence in load_init(parts.model, recipe, init, warn):
             run_dir.append_event("init", text=sentence)
     else:
-        step = resume(
-            checkpoint,
-            parts.model,
-            parts.optimizer,
-            parts.scaler,
-            say=lambda sentence: run_dir.append_event("warning", text=sentence),
-        )
+        step = resume(checkpoint, parts.model, parts.optimizer, parts.scaler, warn)
         run_dir.append_event("resume", step=step)
     reason = _why_no_verdict(parts)
     if reason and recipe.scale == "full":

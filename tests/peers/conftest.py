@@ -7,8 +7,18 @@ import importlib.util
 import os
 
 import pytest
+from table_hooks import (  # noqa: F401  # found here, they are fixtures and hooks
+    _cells,
+    largest,
+    pytest_addoption,
+    pytest_configure,
+    pytest_runtest_makereport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    states,
+)
 
-PEERS = ("mmseg", "mmengine", "mmcv", "segmentation_models_pytorch")
+PEERS = ("mmseg", "mmengine", "mmcv", "segmentation_models_pytorch", "ssseg")
 """Packages of `requirements.txt` that the ordinary environment lacks, as they are imported."""
 MISSING = [name for name in PEERS if importlib.util.find_spec(name) is None]
 WITHOUT = f"{', '.join(MISSING)} not installed here: `make peers` builds the environment for these tests, and runs them"
