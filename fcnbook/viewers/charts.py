@@ -156,7 +156,11 @@ def dots_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], title: str,
         axes.set_ylim(0, 100)
         axes.set_title(title)
         axes.legend(
-            loc="lower right", bbox_to_anchor=(1, 0.99), ncols=max(1, len(series)), borderaxespad=0, handletextpad=0.1
+            loc="lower right",
+            bbox_to_anchor=(1, 0.99),
+            ncols=max(1, len(series)),
+            borderaxespad=0,
+            handletextpad=0.1,
         )
     return figure
 
