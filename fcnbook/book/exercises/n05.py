@@ -19,7 +19,7 @@ _NEAR = 1e-6
 
 @exercise
 def check_shares(answer: Callable[[int, int, int], Any]) -> str | None:
-    """Exercise 1: from which share of a map's cells each tap falls inside. Answer: (height, width, dilation) -> 3 x 3."""
+    """Exercise 1: share of the cells from which each tap is inside. Answer: (height, width, dilation) -> 3 x 3."""
     draw = random.Random(5)
     cases = [(6, 12, 3), (6, 12, 12), (1, 1, 1)]
     cases += [(draw.randint(1, 40), draw.randint(1, 40), draw.randint(1, 20)) for _ in range(30)]
