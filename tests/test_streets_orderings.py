@@ -1,6 +1,6 @@
-"""What the chapters show must be so in every seed: skips and stride on thin things, on scenes not used for tuning.
+"""What the chapters show must be so in every seed, on scenes not used for tuning: skips, stride, levels of a pyramid.
 
-pytest -m slow tests/test_streets_orderings.py -s     # 18 networks, about 8 minutes on 2 cores
+pytest -m slow tests/test_streets_orderings.py -s     # 24 networks, about 12 minutes on 2 cores
 """
 
 import pytest
@@ -8,7 +8,8 @@ import torch
 
 from fcnbook.build import build_dataset, build_segmenter
 from fcnbook.evaluation import score
-from fcnbook.probes import score_twins
+from fcnbook.hub import load
+from fcnbook.probes import score_twins, without_parts
 from fcnbook.recipes import RECIPES, scaled
 from fcnbook.runs.folder import RunDir
 from fcnbook.runs.trainer import run
@@ -65,3 +66,43 @@ def test_finer_is_better_on_thin_things_and_overall(chapter, seed, tmp_path):
         assert max(scores["plaza"] for scores in (coarse, middle, fine)) < 0.3  # learned by none of them
     else:  # the wide view of a coarse map sees the house that names the ground
         assert coarse["twins"] > 0.5 and fine["twins"] < 0.2
+
+
+WIDE_VIEW, FINEST = ("p5", "c5"), ("p2", "c2")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_levels_of_the_pyramid_share_the_work(seed, tmp_path):
+    """Notebook 07: p2's vote holds the signs, p5's the ground; D8 leads on thin things and misses the house."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        dilated = scores_on_fresh_scenes("fcn_r18-d8", seed, tmp_path)
+        pyramid = scores_on_fresh_scenes("fpn_r18", seed, tmp_path)
+        model = load(tmp_path / f"fpn_r18-{seed}", device="cpu")
+        lost = {part: losses_without(model, part) for part in (*FINEST, *WIDE_VIEW)}
+    finally:
+        torch.set_num_threads(threads)
+    print(f"\nseed {seed}: FPN {pyramid}, D8 {dilated}")
+    for part, losses in lost.items():
+        print(f"without {part}: " + ", ".join(f"{name} {100 * loss:.0f}" for name, loss in losses.items()))
+    assert lost["p2"]["sign"] == max(lost["p2"].values()) > 0.1
+    for name in ("pole", "sign", "person", "car"):  # not what the vote p5 is needed for
+        assert lost["p5"][name] < 0.1, name
+    assert lost["c5"]["car"] > 0.3
+    assert pyramid["twins"] > dilated["twins"]
+    assert pyramid["rest"] < dilated["rest"]
+    assert pyramid["pole"] < dilated["pole"]
+
+
+def losses_without(model, part):
+    """Loss of IoU of each class when a part contributes zeros, on 60 scenes of the test split."""
+    test = build_dataset(model.recipe, "test")
+
+    def ious():
+        return score(model, test, model.recipe, limit=60).iou_per_class
+
+    whole = ious()
+    with without_parts(model, part):
+        change = [float(a - b) for a, b in zip(whole, ious(), strict=True)]
+    return dict(zip(model.recipe.data.classes, change, strict=True))

@@ -123,7 +123,10 @@ def check_double(answer: Callable[[list[float]], Sequence[float]]) -> str | None
             continue
         for hint, other in (
             ("That is a doubling by nearest neighbour.", _doubled(row, mode="nearest")),
-            ("That is a doubling with align_corners=True.", _doubled(row, mode="bilinear", align_corners=True)),
+            (
+                "That is a doubling with align_corners=True.",
+                _doubled(row, mode="bilinear", align_corners=True),
+            ),
         ):
             if max(abs(a - b) for a, b in zip(got, other, strict=True)) < 1e-4:
                 return hint
@@ -159,7 +162,9 @@ def check_reaches(answer: Callable[[str, set[str]], Iterable[str]]) -> str | Non
         if not missing and got == {f"p{stage[1]}"}:
             return case + "The sum goes on downwards, to every finer level."
         if got & {f"p{i}" for i in range(int(stage[1]) + 1, 6)}:
-            return case + "The sum goes from coarse to fine only. A coarser level never hears of a finer stage."
+            return (
+                case + "The sum goes from coarse to fine only. A coarser level never hears of a finer stage."
+            )
         return case + "Follow the sum from this stage down to p2."
     return None
 

@@ -25,9 +25,7 @@ def level_macs(height, width, in_channels, channels):
 
 def double(row):
     last = len(row) - 1
-    return [
-        0.75 * x + 0.25 * row[min(max(i + side, 0), last)] for i, x in enumerate(row) for side in (-1, 1)
-    ]
+    return [0.75 * x + 0.25 * row[min(max(i + side, 0), last)] for i, x in enumerate(row) for side in (-1, 1)]
 
 
 def reaches(stage, missing):
@@ -42,7 +40,9 @@ def test_no_answer(check, answer, capsys):
 
 
 @pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("answer", ["seven", object(), [], 3, lambda *_: 1 / 0, lambda *_: None, lambda *_: ["x"]])
+@pytest.mark.parametrize(
+    "answer", ["seven", object(), [], 3, lambda *_: 1 / 0, lambda *_: None, lambda *_: ["x"]]
+)
 def test_nonsense_gets_a_hint(check, answer, capsys):
     assert check(answer) is False
     assert "Not yet." in capsys.readouterr().out
