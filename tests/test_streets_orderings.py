@@ -86,10 +86,13 @@ def test_levels_of_the_pyramid_share_the_work(seed, tmp_path):
     print(f"\nseed {seed}: FPN {pyramid}, D8 {dilated}")
     for part, losses in lost.items():
         print(f"without {part}: " + ", ".join(f"{name} {100 * loss:.0f}" for name, loss in losses.items()))
-    assert lost["p2"]["sign"] == max(lost["p2"].values()) > 0.1
+    for part in FINEST:  # the two smallest things are the two that lose most
+        assert {"sign", "person"} == set(sorted(lost[part], key=lost[part].get)[-2:]), part
+        assert lost[part]["sign"] > 0.15 and abs(lost[part]["plaza"]) < 0.1
+    assert sorted(lost["p5"], key=lost["p5"].get)[-2:] == ["road", "plaza"]
     for name in ("pole", "sign", "person", "car"):  # not what the vote p5 is needed for
         assert lost["p5"][name] < 0.1, name
-    assert lost["c5"]["car"] > 0.3
+    assert lost["c5"]["road"] > 0.5 and lost["c5"]["sidewalk"] > 0.15 and lost["c5"]["sign"] > 0.15
     assert pyramid["twins"] > dilated["twins"]
     assert pyramid["rest"] < dilated["rest"]
     assert pyramid["pole"] < dilated["pole"]

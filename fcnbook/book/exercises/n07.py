@@ -39,7 +39,10 @@ def _hint_on_steps(got: tuple[int, ...], doublings: int, stride: int, finest: in
     if got[::-1] == (max(1, doublings), doublings):
         return "the other way round, the convolutions come first."
     if got[1] != doublings and got[1] in (stride // finest - 1, stride // finest):
-        return f"{got[1]} doublings would make the map {2 ** got[1]} times as wide. It has to be {stride // finest} times."
+        factor = stride // finest
+        return (
+            f"{got[1]} doublings make the map {2 ** got[1]} times as wide, and {factor} times is asked for."
+        )
     if got[1] != doublings:
         return f"{got[1]} doublings bring it to stride {stride / 2 ** got[1]:g}."
     if doublings == 0:
@@ -56,7 +59,7 @@ def check_level_macs(answer: Callable[[int, int, int, int], Mapping[str, float]]
         in_channels, channels = rng.sample(range(2, 12), 2)
         got = dict(answer(height, width, in_channels, channels))
         if set(got) != set(_LEVELS):
-            return f"A dictionary with the keys {', '.join(_LEVELS)} is asked for; yours has {', '.join(map(str, got))}."
+            return f"A dictionary with the keys {', '.join(_LEVELS)} is asked for, not {', '.join(map(str, got))}."
         expected = _counted_macs(height, width, in_channels, channels)
         wrong = [level for level in _LEVELS if got[level] != expected[level]]
         if wrong:
