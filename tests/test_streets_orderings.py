@@ -1,6 +1,6 @@
-"""What the chapters show must be so in every seed: skips, stride and head dilation, on scenes not used for tuning.
+"""What the chapters show must be so in every seed, on scenes not used for tuning: skips, stride, dilation, pyramids.
 
-pytest -m slow tests/test_streets_orderings.py -s     # 27 networks, about 12 minutes on 2 cores
+pytest -m slow tests/test_streets_orderings.py -s     # 33 networks, about 15 minutes on 2 cores
 """
 
 from dataclasses import replace
@@ -10,7 +10,8 @@ import torch
 
 from fcnbook.build import build_dataset, build_segmenter
 from fcnbook.evaluation import score
-from fcnbook.probes import score_twins
+from fcnbook.hub import load
+from fcnbook.probes import score_twins, without_parts
 from fcnbook.recipes import RECIPES, scaled
 from fcnbook.runs.folder import RunDir, run_folder
 from fcnbook.runs.trainer import run
@@ -102,3 +103,47 @@ def test_a_dilated_head_sees_the_house(tmp_path):
     assert twins[3] > twins[1] + 0.2
     assert twins[3] > twins[6] > twins[1] + 0.1
     assert max(scores["pole"] for scores in of.values()) < 0.15  # no detail comes back; at stride 8 it is 0.2
+
+
+WIDE_VIEW, FINEST = ("p5", "c5"), ("p2", "c2")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_levels_of_the_pyramid_share_the_work(seed, tmp_path):
+    """Notebook 07: p2's vote holds the signs, p5's the ground; D8 leads on thin things and misses the house."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        dilated = scores_on_fresh_scenes(on_streets("fcn_r18-d8"), seed, tmp_path)
+        pyramid = scores_on_fresh_scenes(on_streets("fpn_r18"), seed, tmp_path)
+        model = load(run_folder(scaled(on_streets("fpn_r18"), "tiny"), seed, tmp_path), device="cpu")
+        lost = {part: losses_without(model, part) for part in (*FINEST, *WIDE_VIEW)}
+    finally:
+        torch.set_num_threads(threads)
+    print(f"\nseed {seed}: FPN {pyramid}, D8 {dilated}")
+    for part, losses in lost.items():
+        print(f"without {part}: " + ", ".join(f"{name} {100 * loss:.0f}" for name, loss in losses.items()))
+    for part in FINEST:  # the two smallest things are the two that lose most
+        assert {"sign", "person"} == set(sorted(lost[part], key=lost[part].get)[-2:]), part
+        assert lost[part]["sign"] > 0.15 and abs(lost[part]["plaza"]) < 0.1
+    assert sorted(lost["p5"], key=lost["p5"].get)[-2:] == ["road", "plaza"]
+    for name in ("pole", "sign", "person", "car"):  # not what the vote p5 is needed for
+        assert lost["p5"][name] < 0.1, name
+    assert lost["c5"]["road"] > 0.5 and lost["c5"]["sidewalk"] > 0.15 and lost["c5"]["sign"] > 0.15
+    for name in ("miou", "plaza", "sign", "twins"):
+        assert pyramid[name] > dilated[name], name
+    for name in ("rest", "pole", "person"):
+        assert pyramid[name] < dilated[name], name
+
+
+def losses_without(model, part):
+    """Loss of IoU of each class when a part contributes zeros, on 60 scenes of the test split."""
+    test = build_dataset(model.recipe, "test")
+
+    def ious():
+        return score(model, test, model.recipe, limit=60).iou_per_class
+
+    whole = ious()
+    with without_parts(model, part):
+        change = [float(a - b) for a, b in zip(whole, ious(), strict=True)]
+    return dict(zip(model.recipe.data.classes, change, strict=True))

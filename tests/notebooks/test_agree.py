@@ -41,8 +41,6 @@ CHAPTER_TO_COME = {
     "TwoStreamVGG16": "03",
     "LateFusionHead": "03",
     "JPU": "06",
-    "FPN": "07",
-    "SemanticFPNHead": "07",
     "PSPHead": "08",
     "ASPPHead": "08",
     "EncHead": "08",
