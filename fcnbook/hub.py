@@ -116,17 +116,15 @@ def _load_from_run(path: Path) -> Segmenter:
             "which ones it fits."
         )
     run_dir = RunDir(folder)
+    if folder == path and not run_dir.best_folder.is_dir() and run_dir.latest_checkpoint() is None:
+        raise InputError(f"{path} holds no checkpoint yet. Start the run, or wait for its first checkpoint.")
+    model = build_segmenter(_recipe_of(run_dir))
     if folder == path:
         scored = read_scored(run_dir)
-        if scored is None:
-            raise InputError(
-                f"{path} holds no checkpoint yet. Start the run, or wait for its first checkpoint."
-            )
-        model = build_segmenter(_recipe_of(run_dir))
+        assert scored is not None, "there is a checkpoint, and a damaged one is an error"
         file, weights = scored
         fill_network(model, weights, file)
         return model
-    model = build_segmenter(_recipe_of(run_dir))
     try:
         load_weights(model, path)
     except DamagedError as error:  # it was asked for by name, so no other takes its place

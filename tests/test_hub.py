@@ -240,7 +240,7 @@ STREETS = "fcn_r18-d8_192x384_10k_streets"
         ("a.pth", {}, "a.pth does not say what network it belongs to: give a recipe or row too"),
         ("a.pth", {"recipe": "fcn_r18-d8_360x480_10k_camvit"}, "Nearest: fcn_r18-d8_360x480_10k_camvid"),
         ("a.pth", {"recipe": NAME}, "a.pth is not a file of weights"),
-        ("notes", {"recipe": NAME}, "There is no file notes/model.safetensors"),
+        ("notes", {"recipe": NAME}, "notes is a folder without model.safetensors"),
         ("empty", {"device": "cuda:99"}, "There is no "),
     ],
 )
