@@ -40,7 +40,6 @@ CHAPTER_TO_COME = {
     "GoogLeNet": "03",
     "TwoStreamVGG16": "03",
     "LateFusionHead": "03",
-    "JPU": "06",
     "FPN": "07",
     "SemanticFPNHead": "07",
     "PSPHead": "08",

@@ -30,7 +30,10 @@ def check_exact_share(answer: Callable[[tuple[int, int], int], float]) -> str | 
             where = f"Of a map of {size[0]} x {size[1]} cells at s = {removed}"
             if abs(got - 1 / removed) < 1e-6:
                 return f"{where}, your share is 1 / {removed}. Rows are left out, and columns too."
-            if abs(got - 1 / removed**2) < 1e-6 or abs(got - (size[0] // removed) * (size[1] // removed) / (size[0] * size[1])) < 1e-6:
+            if (
+                abs(got - 1 / removed**2) < 1e-6
+                or abs(got - (size[0] // removed) * (size[1] // removed) / (size[0] * size[1])) < 1e-6
+            ):
                 return (
                     f"{where}, your share is {got:.4f}, and {int(dense.sum())} cells are exact. A row whose number is no "
                     "multiple of s may be the last one: how many cells do 0, s, 2s, ... give?"
@@ -66,10 +69,14 @@ def check_split_and_merge(answer: Callable[[Tensor, Tensor, int], Tensor]) -> st
                 )
             ]
             if right:
-                return f"{where} only the phases {right} are right. There are {dilation**2} of them, d per axis."
+                return (
+                    f"{where} only the phases {right} are right. There are {dilation**2} of them, d per axis."
+                )
             if torch.allclose(got, F.conv2d(x, weight, padding=1), atol=1e-4):
                 return f"{where} you return the undilated convolution of the whole map. Split it first."
-            return f"{where} no phase is right. Each phase is a map of its own: which padding keeps *its* size?"
+            return (
+                f"{where} no phase is right. Each phase is a map of its own: which padding keeps *its* size?"
+            )
     return None
 
 
@@ -117,7 +124,9 @@ def check_places(answer: Callable[[int, int, bool], Sequence[float]]) -> str | N
 def _measured_places(cells: int, factor: int, align_corners: bool) -> Tensor:
     """Where a resized ramp would have the value of each cell: read off its slope between two inner cells."""
     ramp = torch.arange(cells, dtype=torch.float64).view(1, 1, 1, cells)
-    large = F.interpolate(ramp, size=(1, cells * factor), mode="bilinear", align_corners=align_corners).flatten()
+    large = F.interpolate(
+        ramp, size=(1, cells * factor), mode="bilinear", align_corners=align_corners
+    ).flatten()
     middle = (cells * factor) // 2
     slope = large[middle] - large[middle - 1]
     return (middle + (torch.arange(cells, dtype=torch.float64) - large[middle]) / slope).float()
