@@ -7,10 +7,9 @@ import copy
 
 import pytest
 import torch
+from test_streets_orderings import scores_on_fresh_scenes
 from torch import nn
 from torch.nn import functional as F
-
-from test_streets_orderings import scores_on_fresh_scenes
 
 from fcnbook.build import build_dataset, build_segmenter
 from fcnbook.inference import normalize

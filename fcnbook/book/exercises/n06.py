@@ -35,8 +35,8 @@ def check_exact_share(answer: Callable[[tuple[int, int], int], float]) -> str | 
                 or abs(got - (size[0] // removed) * (size[1] // removed) / (size[0] * size[1])) < 1e-6
             ):
                 return (
-                    f"{where}, your share is {got:.4f}, and {int(dense.sum())} cells are exact. A row whose number is no "
-                    "multiple of s may be the last one: how many cells do 0, s, 2s, ... give?"
+                    f"{where}, your share is {got:.4f}, and {int(dense.sum())} cells are exact. A row whose number is "
+                    "no multiple of s may be the last one: how many cells do 0, s, 2s, ... give?"
                 )
             return f"{where}, {int(dense.sum())} cells are exact, and your share is {got:.4f}."
     return None
@@ -90,7 +90,7 @@ class _refuse_dilation:
             dilation = named.get("dilation", inputs[5] if len(inputs) > 5 else 1)
             if dilation not in (1, (1, 1), [1, 1]):
                 raise ValueError("only convolutions with dilation 1 are allowed here")
-            return self.original(*inputs, **named)  # type: ignore[arg-type]
+            return self.original(*inputs, **named)  # type: ignore[call-overload, no-any-return]
 
         F.conv2d = conv2d
 

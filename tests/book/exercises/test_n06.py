@@ -62,27 +62,55 @@ def test_right_answers():
     [
         (n06.check_exact_share, lambda size, s: 1 / s, "and columns too"),
         (n06.check_exact_share, lambda size, s: 1 / s**2, "may be the last one"),
-        (n06.check_exact_share, lambda size, s: size[0] // s * (size[1] // s) / math.prod(size), "may be the last one"),
+        (
+            n06.check_exact_share,
+            lambda size, s: size[0] // s * (size[1] // s) / math.prod(size),
+            "may be the last one",
+        ),
         (n06.check_exact_share, lambda size, s: 0.7, "cells are exact"),
-        (n06.check_split_and_merge, lambda x, w, d: F.conv2d(x, w, padding=d, dilation=d), "only convolutions with dilation 1"),
-        (n06.check_split_and_merge, lambda x, w, d: F.conv2d(x, w, None, 1, d, d), "only convolutions with dilation 1"),
+        (
+            n06.check_split_and_merge,
+            lambda x, w, d: F.conv2d(x, w, padding=d, dilation=d),
+            "only convolutions with dilation 1",
+        ),
+        (
+            n06.check_split_and_merge,
+            lambda x, w, d: F.conv2d(x, w, None, 1, d, d),
+            "only convolutions with dilation 1",
+        ),
         (n06.check_split_and_merge, lambda x, w, d: F.conv2d(x, w, padding=1), "Split it first"),
         (n06.check_split_and_merge, lambda x, w, d: F.conv2d(x, w), "is asked for"),
         (n06.check_split_and_merge, lambda x, w, d: split_and_merge(x, w, d) * (d == 1), "no phase is right"),
         (n06.check_places, lambda n, f, align: [f * i for i in range(n)], "exact places"),
         (n06.check_places, lambda n, f, align: places(n, f, not align), "places of align_corners=True"),
         (n06.check_places, lambda n, f, align: places(n, f, False), "places of align_corners=False"),
-        (n06.check_places, lambda n, f, align: [i * n * f / (n - 1) for i in range(n)] if align else places(n, f, align), "has the number"),
+        (
+            n06.check_places,
+            lambda n, f, align: [i * n * f / (n - 1) for i in range(n)] if align else places(n, f, align),
+            "has the number",
+        ),
         (n06.check_places, lambda n, f, align: [0.0], "have 2 places"),
         (n06.check_places, lambda n, f, align: [f * i + f / 2 for i in range(n)], "the first two lie at"),
-        (n06.check_layer4_settings, lambda net: [pair[::-1] for pair in settings(net)], "the stride comes first"),
+        (
+            n06.check_layer4_settings,
+            lambda net: [pair[::-1] for pair in settings(net)],
+            "the stride comes first",
+        ),
         (n06.check_layer4_settings, lambda net: [(1, 1)] * 3, "sit on conv2"),
         (n06.check_layer4_settings, lambda net: settings(net)[:1], "three blocks"),
-        (n06.check_layer4_settings, lambda net: [(s, settings(net)[-1][1]) for s, _ in settings(net)], "another dilation"),
+        (
+            n06.check_layer4_settings,
+            lambda net: [(s, settings(net)[-1][1]) for s, _ in settings(net)],
+            "another dilation",
+        ),
         (n06.check_layer4_settings, lambda net: [(2, 1), (1, 1), (1, 1)], "another dilation"),
-        (n06.check_layer4_settings, lambda net: [(s, max(d, 1) + (d == 2)) for s, d in settings(net)], "is not right"),
+        (
+            n06.check_layer4_settings,
+            lambda net: [(s, max(d, 1) + (d == 2)) for s, d in settings(net)],
+            "is not right",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_answers(check, answer, hint, capsys):
     assert check(answer) is False
     assert hint in capsys.readouterr().out
