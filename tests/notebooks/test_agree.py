@@ -40,7 +40,6 @@ CHAPTER_TO_COME = {
     "GoogLeNet": "03",
     "TwoStreamVGG16": "03",
     "LateFusionHead": "03",
-    "JPU": "06",
     "PSPHead": "08",
     "ASPPHead": "08",
     "EncHead": "08",

@@ -17,7 +17,7 @@ from fcnbook.recipes import RECIPES
 pytestmark = pytest.mark.slow
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-CHAPTERS = ["02_fcn", "04_dilated_resnet", "05_fcn_d6", "07_semantic_fpn"]
+CHAPTERS = ["02_fcn", "04_dilated_resnet", "05_fcn_d6", "06_jpu", "07_semantic_fpn"]
 
 
 def smaller(recipe):
