@@ -31,7 +31,7 @@ bench: $(READY)
 	$(BIN)/pytest tests/benchmarks --benchmark-enable --benchmark-only
 
 peers: $(PEERS)/ready  ## our networks and pipelines against those of other projects
-	PYTHONPATH=. $(PEERS)/bin/python -m pytest -m peers -q -o console_output_style=classic tests/peers
+	PYTHONPATH=. FCNBOOK_PEERS=required $(PEERS)/bin/python -m pytest -m peers -q -o console_output_style=classic $(TABLE) tests/peers
 
 $(PEERS)/ready: $(READY) tests/peers/requirements.txt tests/peers/overrides.txt requirements.lock
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)

@@ -41,6 +41,7 @@ from fcnbook.recipe import (
     FCNSkipHeadSpec,
     FPNSpec,
     GoogLeNetSpec,
+    HeadInit,
     JPUSpec,
     ModelSpec,
     NeckSpec,
@@ -71,12 +72,12 @@ def build_segmenter(recipe: Recipe) -> Segmenter:
 def build_model(spec: ModelSpec, num_classes: int) -> Segmenter:
     """The network of a model spec with `num_classes` outputs."""
     backbone = build_backbone(spec.backbone)
-    neck = build_neck(spec.neck, backbone.stages)
+    neck = build_neck(spec.neck, backbone.stages, spec.head_init)
     stages = backbone.stages if neck is None else neck.stages
     decode_head = build_head(spec, backbone, stages, num_classes)
     auxiliary_head = None
     if spec.aux_head is not None:
-        auxiliary_head = FCNHead(spec.aux_head, stages, num_classes, spec.align_corners)
+        auxiliary_head = FCNHead(spec.aux_head, stages, num_classes, spec.align_corners, spec.head_init)
     return Segmenter(backbone, neck, decode_head, auxiliary_head)
 
 
@@ -97,15 +98,17 @@ def build_backbone(spec: BackboneSpec) -> Backbone:
             assert_never(spec)
 
 
-def build_neck(spec: NeckSpec | None, stages: Mapping[str, StageInfo]) -> JPU | FPN | None:
+def build_neck(
+    spec: NeckSpec | None, stages: Mapping[str, StageInfo], init: HeadInit = "mmsegmentation"
+) -> JPU | FPN | None:
     """The neck of a spec, which reads the stages of a backbone; None without one."""
     match spec:
         case None:
             return None
         case JPUSpec():
-            return JPU(spec, stages)
+            return JPU(spec, stages, init)
         case FPNSpec():
-            return FPN(spec, stages)
+            return FPN(spec, stages, init)
         case _:
             assert_never(spec)
 
@@ -114,18 +117,18 @@ def build_head(
     model: ModelSpec, backbone: Backbone, stages: Mapping[str, StageInfo], num_classes: int
 ) -> nn.Module:
     """The decode head of a model spec, which reads the stages of a neck or of the backbone."""
-    align_corners = model.align_corners
+    align_corners, init = model.align_corners, model.head_init
     match model.head:
         case FCNHeadSpec() as spec:
-            return FCNHead(spec, stages, num_classes, align_corners)
+            return FCNHead(spec, stages, num_classes, align_corners, init)
         case PSPHeadSpec() as spec:
-            return PSPHead(spec, stages, num_classes, align_corners)
+            return PSPHead(spec, stages, num_classes, align_corners, init)
         case ASPPHeadSpec() as spec:
-            return ASPPHead(spec, stages, num_classes, align_corners)
+            return ASPPHead(spec, stages, num_classes, align_corners, init)
         case EncHeadSpec() as spec:
-            return EncHead(spec, stages, num_classes, align_corners)
+            return EncHead(spec, stages, num_classes, align_corners, init)
         case SemanticFPNHeadSpec() as spec:
-            return SemanticFPNHead(spec, stages, num_classes, align_corners)
+            return SemanticFPNHead(spec, stages, num_classes, align_corners, init)
         case FCNSkipHeadSpec() as spec:
             if isinstance(backbone, ResNet):
                 raise ValueError(
@@ -189,13 +192,10 @@ def build_train_stream(
     A pure function of recipe, data, seed and step.
 
     Raises:
-        ValueError: the batch cannot be divided into that many.
+        ValueError: the batch cannot be divided into its passes and shares.
     """
+    recipe.check_batch()
     passes = recipe.accumulation
-    if recipe.batch_size % passes:
-        raise ValueError(
-            f"batch_size {recipe.batch_size} cannot be divided into {passes} passes (accumulation)"
-        )
     return TrainStream(
         dataset,
         TrainTransform(recipe.augment, recipe.data.mean),
@@ -205,6 +205,9 @@ def build_train_stream(
         num_steps=recipe.schedule.num_steps * passes,
         workers=workers,
         order=recipe.data.order,
+        epoch_end=recipe.data.epoch_end,
+        replicas=recipe.replicas,
+        passes=passes,
     )
 
 

@@ -201,13 +201,19 @@ def predict_training_memory(recipe: Recipe, size: Size | None = None, batch: int
             optimizer.zero_grad()
         images = torch.empty(batch, len(recipe.data.mean), height, width)
         labels = torch.empty(batch, height, width, dtype=torch.uint8)
-        geometry = {"geometry": labels} if getattr(recipe.model.head, "geometric_classes", None) else {}
+        geometry = labels if getattr(recipe.model.head, "geometric_classes", None) else None
 
         def step() -> None:
             with torch.autocast("cpu", dtype, enabled=dtype is not None):
                 logits = model(images)
-            align_corners = recipe.model.align_corners
-            loss, _ = segmentation_loss(logits, labels, recipe.loss, align_corners=align_corners, **geometry)
+            loss, _ = segmentation_loss(
+                logits,
+                labels,
+                recipe.loss,
+                align_corners=recipe.model.align_corners,
+                half_resize=recipe.model.half_resize,
+                geometry=geometry,
+            )
             loss.backward()
             optimizer.step()
 

@@ -152,7 +152,7 @@ def _in_words(error: requests.RequestException) -> str:
     import requests
 
     if error.response is not None:
-        return f"HTTP {error.response.status_code} {error.response.reason}"
+        return f"HTTP {error.response.status_code} {str(error.response.reason)[:80]}"
     if isinstance(error, requests.Timeout):
         return "no answer"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):

@@ -154,7 +154,12 @@ def _predict(model: nn.Module, group: list[Sample], recipe: Recipe) -> Tensor:
     images = [sample.image for sample in group]
     try:
         logits = segment_together(
-            model, images, recipe.evaluation, recipe.data, align_corners=recipe.model.align_corners
+            model,
+            images,
+            recipe.evaluation,
+            recipe.data,
+            align_corners=recipe.model.align_corners,
+            half_resize=recipe.model.half_resize,
         )
     except NonFiniteLogitsError as error:
         names = group[0].name if len(group) == 1 else f"{group[0].name} to {group[-1].name}"

@@ -9,8 +9,10 @@ import atexit
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +26,37 @@ if TYPE_CHECKING:
 class InputError(ValueError):
     """Something the user gave cannot be used: the message says what, where, and what to do next.
 
-    Command lines print the message alone, without a traceback.
+    Command lines print the message alone, without a traceback. A message of several lines is given as several
+    arguments. Names and texts out of files may stand in it: none of them can end a line or steer a terminal.
     """
+
+    def __str__(self) -> str:
+        """The lines, each as `one_line` shows it."""
+        return "\n".join(map(one_line, self.args))
+
+
+def one_line(text: object) -> str:
+    r"""Text out of a file or from a server as a terminal may show it, in one line.
+
+    Control characters, ends of lines, marks that turn the direction of writing, and what no encoding can write
+    become escapes such as \x1b; spaces of every width become plain ones.
+    """
+    return "".join(
+        letter
+        if letter.isprintable()
+        else " "
+        if unicodedata.category(letter) == "Zs"
+        else letter.encode("unicode_escape").decode()
+        for letter in str(text)
+    )
+
+
+def markdown_text(text: object) -> str:
+    """Text that Markdown shows as it is: no HTML, no link, no image, no formula, no end of a cell or of a line."""
+    words = " ".join(str(text).split())
+    return re.sub(
+        r"[^\w\s.,:;%+=/()?'-]|:(?=//)|(?i:(?<=www))\.", lambda found: f"&#{ord(found[0])};", one_line(words)
+    )
 
 
 def read_image(path: PathLike) -> np.ndarray:
@@ -210,7 +241,7 @@ def read_json(path: PathLike) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not readable as JSON ({error}).") from None
 
 

@@ -17,9 +17,11 @@ from fcnbook.published import PublishedRow
 from fcnbook.recipe import Recipe
 from fcnbook.recipes import find_network
 from fcnbook.runs.folder import RunDir
-from fcnbook.weights.checkpoint import load_newest, load_weights
+from fcnbook.runs.scored import read_scored
+from fcnbook.weights.checkpoint import fill_network, load_weights
 from fcnbook.weights.load import load_published
 from fcnbook.weights.sources import fetch_row_weights, row_urls
+from fcnbook.weights.torch_files import DamagedError
 
 
 def load(
@@ -114,14 +116,21 @@ def _load_from_run(path: Path) -> Segmenter:
             "which ones it fits."
         )
     run_dir = RunDir(folder)
-    weights = run_dir.scored_weights() if folder == path else path
-    if weights is None:
-        raise InputError(f"{path} holds no checkpoint yet. Start the run, or wait for its first checkpoint.")
+    if folder == path:
+        scored = read_scored(run_dir)
+        if scored is None:
+            raise InputError(
+                f"{path} holds no checkpoint yet. Start the run, or wait for its first checkpoint."
+            )
+        model = build_segmenter(_recipe_of(run_dir))
+        file, weights = scored
+        fill_network(model, weights, file)
+        return model
     model = build_segmenter(_recipe_of(run_dir))
-    if weights.parent == run_dir.checkpoint_folder and folder == path:  # where it is damaged, the one before
-        load_newest(model, run_dir.checkpoint_folder)
-    else:
-        load_weights(model, weights)
+    try:
+        load_weights(model, path)
+    except DamagedError as error:  # it was asked for by name, so no other takes its place
+        raise InputError(f"{error} Give the run folder {folder} to take what else it holds.") from error
     return model
 
 

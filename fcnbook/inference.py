@@ -97,7 +97,13 @@ def _padded(images: Tensor, size: Size | None) -> Tensor:
 
 
 def segment(
-    model: nn.Module, image: np.ndarray | Tensor, spec: EvalSpec, data: DataSpec, *, align_corners: bool
+    model: nn.Module,
+    image: np.ndarray | Tensor,
+    spec: EvalSpec,
+    data: DataSpec,
+    *,
+    align_corners: bool,
+    half_resize: bool = False,
 ) -> Tensor:
     """What the network says of every pixel of one image, at the image's own size or at `spec.score_size`.
 
@@ -107,6 +113,8 @@ def segment(
         spec: resizing, padding, windows, precision, scales and flip.
         data: channels, mean and standard deviation of the images.
         align_corners: of every resize of logits; `ModelSpec.align_corners`.
+        half_resize: logits of half precision are resized to the size of the input, or where `spec.resizes` is "once" to
+            the final size, before they become float32, and not after; `ModelSpec.half_resize`.
 
     Returns:
         (K, H, W) on the device of the model, without gradient: logits of a single pass; with several scales or
@@ -121,12 +129,20 @@ def segment(
     `score_size`; recipes of the tables, sections 3, 5 and 6.
     """
     picture = _checked_image(image, len(data.mean), data.inputs == "color_depth")
-    return segment_together(model, [picture], spec, data, align_corners=align_corners)[0]
+    return segment_together(
+        model, [picture], spec, data, align_corners=align_corners, half_resize=half_resize
+    )[0]
 
 
 @torch.no_grad()
 def segment_together(
-    model: nn.Module, images: Sequence[np.ndarray], spec: EvalSpec, data: DataSpec, *, align_corners: bool
+    model: nn.Module,
+    images: Sequence[np.ndarray],
+    spec: EvalSpec,
+    data: DataSpec,
+    *,
+    align_corners: bool,
+    half_resize: bool = False,
 ) -> Tensor:
     """`segment` of several images of one size in one pass: (N, K, H, W)."""
     parameter = next(model.parameters())
@@ -140,7 +156,7 @@ def segment_together(
         pictures = _padded(pictures.flip(-1) if flip else pictures, spec.pad_to)
         inputs = normalize(pictures, data.mean, data.std).to(parameter.dtype)
         with _autocast(spec, parameter.device):
-            logits = _logits_of_size(model, inputs, size, out_size, spec, align_corners)
+            logits = _logits_of_size(model, inputs, size, out_size, spec, align_corners, half_resize)
         if len(passes) == 1:
             return logits.flip(-1) if flip else logits
         probs = logits.softmax(1)
@@ -158,35 +174,44 @@ def _autocast(spec: EvalSpec, device: torch.device) -> AbstractContextManager[ob
 
 
 def _logits_of_size(
-    model: nn.Module, inputs: Tensor, size: Size, out_size: Size, spec: EvalSpec, align_corners: bool
+    model: nn.Module,
+    inputs: Tensor,
+    size: Size,
+    out_size: Size,
+    spec: EvalSpec,
+    align_corners: bool,
+    half_resize: bool,
 ) -> Tensor:
     """(N, K, *out_size): the logits of the part of the inputs, the first `size` pixels, that is no padding."""
     input_size = (inputs.shape[-2], inputs.shape[-1])
     if spec.window is not None and spec.window_stride is not None:
-        logits = _sliding_logits(model, inputs, spec.window, spec.window_stride, align_corners)
+        logits = _sliding_logits(model, inputs, spec.window, spec.window_stride, align_corners, half_resize)
     else:
         # Padding can be cut off only where a logit is a pixel of the input.
         once = spec.resizes == "once" and input_size == size
-        logits = _whole_logits(model, inputs, out_size if once else input_size, align_corners)
+        logits = _whole_logits(model, inputs, out_size if once else input_size, align_corners, half_resize)
         if once:
             return logits
     return _resized(_crop(logits, Window(0, 0, *size)), out_size, align_corners)
 
 
-def _whole_logits(model: nn.Module, inputs: Tensor, size: Size, align_corners: bool) -> Tensor:
-    """(N, K, *size): the logits of the whole input, resized."""
+def _whole_logits(
+    model: nn.Module, inputs: Tensor, size: Size, align_corners: bool, half_resize: bool
+) -> Tensor:
+    """(N, K, *size): the logits of the whole input, resized; float32 at least."""
     output: SegLogits = model(inputs)
     logits = output.main
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
+    precise = torch.promote_types(logits.dtype, torch.float32)
+    if not half_resize:
+        logits = logits.to(precise)
     # The sum is nan or infinite when one of its terms is, and 50 times as fast as isfinite on each.
-    if not torch.isfinite(logits.sum()):
+    if not torch.isfinite(logits.sum(dtype=precise)):
         raise NonFiniteLogitsError(
             "the network returned logits that are nan or infinite, so there is nothing to predict from. Its weights "
             "come from a training that diverged, or were damaged: take an earlier checkpoint, or train again with "
             "a lower learning rate."
         )
-    return _resized(logits, size, align_corners)
+    return _resized(logits, size, align_corners).to(precise)  # exact, and of equal order
 
 
 def _resized(logits: Tensor, size: Size, align_corners: bool) -> Tensor:
@@ -211,7 +236,7 @@ def _window_starts(length: int, window: int, stride: int) -> list[int]:
 
 
 def _sliding_logits(
-    model: nn.Module, inputs: Tensor, window: Size, stride: Size, align_corners: bool
+    model: nn.Module, inputs: Tensor, window: Size, stride: Size, align_corners: bool, half_resize: bool
 ) -> Tensor:
     """(N, K, h, w): at each pixel the mean of the logits of all windows that see it."""
     height, width = inputs.shape[-2:]
@@ -222,7 +247,7 @@ def _sliding_logits(
     for start in range(0, len(windows), at_once):
         some = windows[start : start + at_once]
         crops = torch.cat([_crop(inputs, window) for window in some])
-        logits = _whole_logits(model, crops, (some[0].height, some[0].width), align_corners)
+        logits = _whole_logits(model, crops, (some[0].height, some[0].width), align_corners, half_resize)
         if total is None:
             total = logits.new_zeros(len(inputs), logits.shape[1], height, width)
         for where, part in zip(some, torch.split(logits, len(inputs)), strict=True):
@@ -340,7 +365,14 @@ def predict(model: nn.Module, image: np.ndarray | Tensor | str | os.PathLike[str
     picture = _checked_image(read_image(image) if isinstance(image, (str, os.PathLike)) else image)
     protocol = replace(recipe.evaluation, score_size=None)
     with evaluation_mode(model):
-        logits = segment(model, picture, protocol, recipe.data, align_corners=recipe.model.align_corners)
+        logits = segment(
+            model,
+            picture,
+            protocol,
+            recipe.data,
+            align_corners=recipe.model.align_corners,
+            half_resize=recipe.model.half_resize,
+        )
     return Prediction(
         image=picture,
         mask=argmax_classes(logits[None])[0].cpu().numpy(),

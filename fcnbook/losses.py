@@ -6,6 +6,8 @@ it the size of every gradient, so it is part of the recipe (`LossSpec`).
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,6 +25,8 @@ def segmentation_loss(
     align_corners: bool,
     class_weights: Tensor | None = None,
     geometry: Tensor | None = None,
+    shares: int = 1,
+    half_resize: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy of the main logits, plus the weighted losses of the other logits that there are.
 
@@ -36,23 +40,32 @@ def segmentation_loss(
         class_weights: (K,) factor of each pixel's main and auxiliary loss by its true class, or None for 1.
         geometry: (N, H, W) uint8 or int64 ids of the geometric classes, 255 where none applies; needed where
             the logits have `geometry`.
+        shares: equal parts of the batch, in order, each averaged on its own; the loss is their mean.
+            `Recipe.shares_per_pass`.
+        half_resize: resize logits of half precision as they are, and convert them to float32 afterwards.
+            `ModelSpec.half_resize`.
 
     Returns:
         The total, a scalar with a gradient; and for the log the parts "main", "aux", "scene" and "geometry",
         as far as they exist, without gradient and before their weights.
 
     Raises:
-        ValueError: there are geometric logits, but no geometric labels.
+        ValueError: there are geometric logits, but no geometric labels; or the batch is no multiple of `shares`.
 
     Source: the FCN paper sums over pixels; mmsegmentation averages over all of them, void included ("all");
     sssegmentation and pytorch-auto-drive over labelled ones ("valid"). Scene loss: Zhang et al.,
     arXiv:1803.08904, section 3.1. Geometric loss: the reference Caffe repository's networks for SIFT Flow.
     """
+    if len(labels) % shares:
+        raise ValueError(f"A batch of {len(labels)} images cannot be divided into {shares} equal shares.")
     labels = labels.long()  # on 2-D maps cross_entropy takes no other type
-    total = _cross_entropy(logits.main, labels, spec, align_corners, class_weights)
+    cross_entropy = partial(
+        _cross_entropy, spec=spec, align_corners=align_corners, shares=shares, half_resize=half_resize
+    )
+    total = cross_entropy(logits.main, labels, class_weights=class_weights)
     parts = {"main": total.detach()}
     if logits.aux is not None:
-        aux = _cross_entropy(logits.aux, labels, spec, align_corners, class_weights)
+        aux = cross_entropy(logits.aux, labels, class_weights=class_weights)
         total, parts["aux"] = total + spec.aux_weight * aux, aux.detach()
     if logits.scene is not None:
         scene = _scene_loss(logits.scene, labels)
@@ -60,20 +73,30 @@ def segmentation_loss(
     if logits.geometry is not None:
         if geometry is None:
             raise ValueError("The logits have a geometric part, and need geometric labels: pass geometry=.")
-        geometric = _cross_entropy(logits.geometry, geometry.long(), spec, align_corners, None)
+        geometric = cross_entropy(logits.geometry, geometry.long(), class_weights=None)
         total, parts["geometry"] = total + geometric, geometric.detach()
     return total, parts
 
 
 def _cross_entropy(
-    logits: Tensor, labels: Tensor, spec: LossSpec, align_corners: bool, class_weights: Tensor | None
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    spec: LossSpec,
+    align_corners: bool,
+    class_weights: Tensor | None,
+    shares: int,
+    half_resize: bool,
 ) -> Tensor:
-    if logits.dtype in (torch.float16, torch.bfloat16):
+    half = logits.dtype in (torch.float16, torch.bfloat16)
+    if half and not half_resize:
         # While they are small: resizing in half precision would round each pixel to 8 or 11 bits.
         logits = logits.float()
     if logits.shape[-2:] != labels.shape[-2:]:
         size = (labels.shape[-2], labels.shape[-1])
         logits = F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
+    if half:
+        logits = logits.float()  # no change where they are already
     if class_weights is not None:
         class_weights = class_weights.to(logits)
     # reduction="none", then our own sum and division: the reductions of cross_entropy have no deterministic
@@ -81,6 +104,12 @@ def _cross_entropy(
     per_pixel = F.cross_entropy(
         logits, labels, weight=class_weights, ignore_index=IGNORE_INDEX, reduction="none"
     )
+    parts = zip(per_pixel.chunk(shares), labels.chunk(shares), strict=True)
+    means = [_average(losses, of, spec, class_weights) for losses, of in parts]
+    return means[0] if shares == 1 else torch.stack(means).mean()
+
+
+def _average(per_pixel: Tensor, labels: Tensor, spec: LossSpec, class_weights: Tensor | None) -> Tensor:
     match spec.averaging:
         case "sum":
             return per_pixel.sum()

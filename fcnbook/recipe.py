@@ -19,8 +19,11 @@ from fcnbook.labels import LabelSet
 Size = tuple[int, int]
 Stage = Literal["c2", "c3", "c4", "c5", "jpu"]
 """A feature map: an output of the backbone, or the one that the JPU neck makes."""
+EpochEnd = Literal["continued", "dropped", "short"]
 Scale = Literal["full", "tiny", "smoke"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
+HeadInit = Literal["mmsegmentation", "pytorch"]
+"""A rule for start weights; `ModelSpec.head_init` says what each is."""
 
 
 def fitted_size(size: Size, fit: Size) -> Size:
@@ -30,6 +33,21 @@ def fitted_size(size: Size, fit: Size) -> Size:
     """
     factor = min(max(fit) / max(size), min(fit) / min(size))
     return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))
+
+
+def steps_per_epoch(num_images: int, batch_size: int, epoch_end: EpochEnd, replicas: int = 1) -> int:
+    """Batches of an epoch that ends as `DataSpec.epoch_end` says; 0 where none is full.
+
+    Raises:
+        ValueError: epochs continue into each other and have no whole number of batches.
+    """
+    match epoch_end:
+        case "dropped":
+            return math.ceil(num_images / replicas) * replicas // batch_size
+        case "short":
+            return math.ceil(num_images / batch_size)
+        case "continued":
+            raise ValueError('with epoch_end "continued" an epoch has no whole number of steps')
 
 
 def _require(condition: bool, field: str, problem: str) -> None:
@@ -235,9 +253,19 @@ class ModelSpec:
     aux_head: FCNHeadSpec | None = None
     align_corners: bool = False
     """Of every bilinear resize of logits: in the loss, in inference, inside heads."""
+    head_init: HeadInit = "mmsegmentation"
+    """How the convolutions of heads and neck start, but for classifiers, which have `classifier_std`.
+
+    mmsegmentation: normal with variance 2 / fan-out (Kaiming), an FPN without norm uniform with variance
+    2 / (fan-in + fan-out) (Xavier), biases 0. pytorch: PyTorch's own, weights and biases uniform within
+    1 / sqrt(fan-in); sssegmentation and pytorch-auto-drive leave all but their ImageNet backbones so. The paper's head
+    has neither: fc6 and fc7 come from ImageNet, score layers start at 0."""
+    half_resize: bool = False
+    """Whether logits that the network returns in half precision are resized in it, in loss and inference, and are
+    converted to fp32 afterwards, as in pytorch-auto-drive. False converts them first."""
 
     def __post_init__(self) -> None:
-        """Refuse heads without the neck that makes their features."""
+        """Refuse heads without the neck that makes their features, or with a start that they do not have."""
         stages = {getattr(self.head, "stage", None), self.aux_head and self.aux_head.stage}
         _require(
             "jpu" not in stages or isinstance(self.neck, JPUSpec), "neck", 'must be a JPU for the stage "jpu"'
@@ -247,6 +275,11 @@ class ModelSpec:
             not of_pyramid or isinstance(self.neck, FPNSpec),
             "neck",
             "must be an FPN for the head of Semantic FPN",
+        )
+        _require(
+            not isinstance(self.head, FCNSkipHeadSpec) or self.head_init == "mmsegmentation",
+            "head_init",
+            "has no effect on the head of the FCN paper, so it must stay as it is",
         )
 
 
@@ -267,6 +300,10 @@ class DataSpec:
     logarithm of the depth in millimetres; or colour and HHA."""
     order: Literal["shuffled", "with_replacement"] = "shuffled"
     """shuffled: every image once an epoch. with_replacement: each draw from all images, as the paper does."""
+    epoch_end: EpochEnd = "continued"
+    """What becomes of the images of a shuffled epoch that fill no batch. continued: the next epoch fills it up. short:
+    they are a smaller batch, as in pytorch-auto-drive. dropped: they are left out; before that, the first images of the
+    epoch are repeated until all `Recipe.replicas` have equally many, as the sampler of sssegmentation does."""
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     """One number a channel, RGB first, on the 0 to 255 scale (depth: of its logarithm)."""
     std: tuple[float, ...] = (58.395, 57.12, 57.375)
@@ -295,6 +332,13 @@ class DataSpec:
             assert known is not None
             object.__setattr__(self, "classes", known.classes)  # the dataclass is frozen
             object.__setattr__(self, "palette", known.palette)
+        _require(
+            self.order == "shuffled" or self.epoch_end == "continued",
+            "epoch_end",
+            f'cannot be "{self.epoch_end}" with draws from all images: there are no epochs',
+        )
+        shown = all(isinstance(name, str) and name.isprintable() for name in self.classes)
+        _require(shown, "classes", "must be texts without control characters")
         colours = len(self.palette)
         _require(
             colours == self.num_classes, "palette", f"has {colours} colours for {self.num_classes} classes"
@@ -327,7 +371,9 @@ class AugmentSpec:
     """mean: 0 after normalisation. black: 0 before it; it belongs to the crop, and is mirrored with it."""
     ratio_range: tuple[float, float] = (0.5, 2.0)
     max_class_share: float | None = 0.75
-    """Draw the crop again, at most 10 times, while one class covers this share of its labelled pixels or more."""
+    """Draw the crop again while one class covers this share of its labelled pixels or more."""
+    crop_draws: int = 11
+    """Draws of a crop at most, the first one included; the last one is kept. 10 in sssegmentation."""
     flip_prob: float = 0.5
     photometric: Literal["full", "full_swapped", "brightness"] | None = "full"
     """full: brightness, contrast, saturation and hue. full_swapped: the same with red and blue exchanged in the
@@ -373,6 +419,11 @@ class ScheduleSpec:
     """Evenly spaced over training; the last one is at the end."""
     validation_interval: int | None = None
     """Steps between two validations, in place of `num_validations`; one more at the end."""
+    first_validation: int | None = None
+    """Steps before the first of them; None: `validation_interval`. 999 in pytorch-auto-drive, then 1,999 and so on."""
+    validates_at_end: bool = True
+    """False, with `keep` "best" and an interval: the last weights are no candidate, unless a validation falls on the
+    last step or there is no other."""
     keep: Literal["last", "best"] = "last"
     """Whose weights are scored: the last ones, or those of the best validation, chosen on the evaluation set itself."""
 
@@ -382,9 +433,13 @@ class ScheduleSpec:
         _require(
             self.num_validations >= 1, "num_validations", f"must be at least 1, got {self.num_validations}"
         )
-        interval = self.validation_interval
+        for field in ("validation_interval", "first_validation"):
+            value = getattr(self, field)
+            _require(value is None or value >= 1, field, f"must be at least 1, got {value}")
         _require(
-            interval is None or interval >= 1, "validation_interval", f"must be at least 1, got {interval}"
+            self.first_validation is None or self.validation_interval is not None,
+            "first_validation",
+            "comes with validation_interval",
         )
 
 
@@ -468,6 +523,19 @@ class Recipe:
     """Images a step over all devices."""
     accumulation: int = 1
     """Passes a step: the gradients of `batch_size / accumulation` images at a time are averaged."""
+    replicas: int = 1
+    """Equal shares of a batch, in order, over each of which the loss is averaged on its own; their mean is the loss.
+
+    They are the GPUs of sources that average over labelled pixels: first within a GPU, then over the GPUs. A pixel of
+    a share with much void weighs more than others. With an `averaging` of "all" the loss is the same for every number.
+
+    A pass is averaged on its own too, so one of `replicas` and `accumulation` must divide the other. With as many
+    replicas or more, accumulation leaves the loss as it is; with fewer each pass is a share of its own, as in Caffe.
+    Likewise several devices must not change the loss: a device averages over the shares in its part of the batch, and
+    where a share lies on several devices, they add up its loss and its labelled pixels before they divide.
+
+    Batch norm is no part of this: the sources with several GPUs synchronise it (SyncBN), and see the whole batch as
+    one device does."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     loss_scale: float | None = None
     """fp16 only: a constant factor of the loss. None: the scaler of PyTorch, which adapts it."""
@@ -485,8 +553,13 @@ class Recipe:
     """What was changed by hand, such as "optim.lr=0.003". The fields hold the new values already; this says which."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers outside their range."""
+        """Refuse numbers outside their range, and a short batch that would have to be divided."""
         _check_ranges(self)
+        _require(
+            self.data.epoch_end != "short" or self.accumulation == self.replicas == 1,
+            "data.epoch_end",
+            'cannot be "short" with accumulation or replicas above 1: the short batch has no equal parts',
+        )
 
     def __str__(self) -> str:
         """Every number in force, one field a line."""
@@ -497,6 +570,35 @@ class Recipe:
         """The rendered name; of a scaled recipe the name of the full one."""
         return self.base or recipe_name(self)
 
+    @property
+    def shares_per_pass(self) -> int:
+        """Of a pass (`accumulation`), the equal shares whose losses are averaged (`replicas`).
+
+        Raises:
+            ValueError: neither of the two numbers divides the other.
+        """
+        passes, replicas = self.accumulation, self.replicas
+        if replicas % passes and passes % replicas:
+            raise ValueError(
+                f"neither can {replicas} shares be divided into {passes} passes, nor the other way round: change "
+                "replicas or accumulation"
+            )
+        return max(1, replicas // passes)
+
+    def check_batch(self) -> None:
+        """Refuse a batch that cannot be divided into its passes and shares.
+
+        Raises:
+            ValueError: the message says which number to change.
+        """
+        for field, what in (("accumulation", "passes"), ("replicas", "shares")):
+            number = getattr(self, field)
+            if self.batch_size % number:
+                raise ValueError(
+                    f"batch_size {self.batch_size} cannot be divided into {number} {what}: change {field} or batch_size"
+                )
+        _ = self.shares_per_pass
+
 
 MOST_STEPS = 100_000_000
 """Of one run. The longest published one has 160,000."""
@@ -504,12 +606,17 @@ _MOST = 65_536
 """Of channels, sides of images in pixels, and images per batch: more is beyond every machine, and a slip."""
 _COUNTS = (
     "width channels in_channels num_codes kernel_size upscore_kernel geometric_classes dilation dilations pool_sizes "
-    "scene_size base_size crop_size resize_first size window window_stride pad_to score_size batch_size accumulation"
+    "scene_size base_size crop_size resize_first size window window_stride pad_to score_size batch_size accumulation "
+    "replicas"
 )
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_COUNTS.split(), (1, _MOST)),
     **dict.fromkeys(("num_convs", "first_padding"), (0, 1000)),
-    **dict.fromkeys(("num_steps", "epochs", "num_validations", "validation_interval"), (1, MOST_STEPS)),
+    "crop_draws": (1, 1000),
+    **dict.fromkeys(
+        ("num_steps", "epochs", "num_validations", "validation_interval", "first_validation"),
+        (1, MOST_STEPS),
+    ),
     "num_scenes": (1, MOST_STEPS),
     "warmup_steps": (0, MOST_STEPS),
     **dict.fromkeys(("dropout", "flip_prob", "max_class_share", "momentum"), (0, 1)),
@@ -705,13 +812,41 @@ def _from_plain(value: Any, part: type | None) -> Any:
     return tuple(_from_plain(item, None) for item in value) if isinstance(value, list) else value
 
 
+LATER_FIELDS: dict[str, Any] = {
+    "ModelSpec.head_init": "mmsegmentation",
+    "ModelSpec.half_resize": False,
+    "Recipe.replicas": 1,
+    "DataSpec.epoch_end": "continued",
+    "AugmentSpec.crop_draws": 11,
+    "ScheduleSpec.first_validation": None,
+    "ScheduleSpec.validates_at_end": True,
+}
+"""Fields that were added after the first run folders were written: "Class.field" and the value of the time before.
+
+A field with this value is left out of the hash, so that run folders from before the field existed still resume. It
+must be the field's default, which a recipe.json without the field takes, and neither may change afterwards."""
+
+
 def recipe_hash(recipe: Recipe) -> str:
     """Sixteen hex digits that change with every number of the recipe.
 
-    What only describes is left out, so that the hash of a recipe stays the same when descriptions are added.
+    What only describes is left out, and so are `LATER_FIELDS` with the value of the time before them: the hash of a
+    recipe stays the same when descriptions and fields are added.
     """
-    text = json.dumps(numbers_of(recipe), sort_keys=True)
+    numbers = numbers_of(recipe)
+    _leave_out_later_fields(recipe, numbers)
+    text = json.dumps(numbers, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _leave_out_later_fields(part: Any, numbers: dict[str, Any]) -> None:
+    """Remove from the numbers of a part, in place, each later field that has its value of before."""
+    for field in dataclasses.fields(part):
+        value, key = getattr(part, field.name), f"{type(part).__name__}.{field.name}"
+        if dataclasses.is_dataclass(value):
+            _leave_out_later_fields(value, numbers[field.name])
+        elif key in LATER_FIELDS and value == LATER_FIELDS[key]:
+            del numbers[field.name]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -115,6 +115,8 @@ def train(
             align_corners=recipe.model.align_corners,
             class_weights=class_weights,
             geometry=None if batch.geometry is None else batch.geometry.to(device),
+            shares=recipe.shares_per_pass,
+            half_resize=recipe.model.half_resize,
         )
         if not torch.isfinite(loss):
             raise NonFiniteLossError(step + 1, {name: float(part) for name, part in parts.items()}, batch)

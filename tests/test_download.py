@@ -31,6 +31,8 @@ class Mirror(BaseHTTPRequestHandler):
         self.server.requests.append((self.path, self.headers.get("Range")))
         if self.path == "/none":
             return self.send_error(404)
+        if self.path == "/forged":
+            return self.send_error(404, "No\x1b[2Jt\x85found" + 500 * "!")
         content = CONTENT[::-1] if self.path == "/wrong" else CONTENT
         if start >= len(content):
             self.send_response(416)
@@ -134,6 +136,12 @@ class TestFetch:
         assert f"{server.url}/none: HTTP 404 Not Found" in said
         assert "http://127.0.0.1:1/dead: no connection" in said
         assert f"put it at {tmp_path / 'set.zip'}" in said
+
+    def test_what_a_server_says_steers_no_terminal(self, server, tmp_path):
+        with pytest.raises(InputError) as caught:
+            fetch([f"{server.url}/forged"], tmp_path / "set.zip", None, attempts=1)
+        said = str(caught.value)
+        assert r"HTTP 404 No\x1b[2Jt\x85found!!!" in said and "!" * 100 not in said
 
 
 def make_zip(path, names):

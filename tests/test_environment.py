@@ -1,9 +1,14 @@
 """conda and make install the same packages; the lock names neither addresses nor indexes."""
 
+import importlib.util
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -49,3 +54,46 @@ def test_the_lock_is_exact_and_names_no_address():
 
 def test_torch_is_the_ordinary_build():
     assert "+" not in str(locked()["torch"].specifier)
+
+
+def run_peers(**environment):
+    """`pytest tests/peers` in a process of its own, told why tests are skipped."""
+    command = [sys.executable, "-m", "pytest", "-rsfE", "tests/peers"]
+    inherited = {name: value for name, value in os.environ.items() if name != "FCNBOOK_PEERS"}
+    return subprocess.run(
+        command, cwd=ROOT, env=inherited | environment, capture_output=True, text=True, check=False
+    )
+
+
+without_mmseg = pytest.mark.skipif(
+    importlib.util.find_spec("mmseg") is not None, reason="mmsegmentation is installed here"
+)
+
+
+@without_mmseg
+def test_peers_are_skipped_with_a_sentence_where_they_are_not_installed():
+    done = run_peers()
+    files = len(list((ROOT / "tests/peers").glob("test_*.py")))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{files} skipped in " in done.stdout and files > 4
+    assert (
+        "mmseg, mmengine, mmcv, segmentation_models_pytorch, ssseg not installed here: `make peers`"
+        in done.stdout
+    )
+    assert done.stderr == ""
+
+
+@without_mmseg
+def test_make_peers_takes_a_missing_peer_for_an_error():
+    line = subprocess.run(
+        ["make", "--dry-run", "--old-file=.venv-peers/ready", "peers"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    (setting,) = re.findall(r"FCNBOOK_PEERS=(\S+)", line)
+    done = run_peers(FCNBOOK_PEERS=setting)
+    assert done.returncode == 2, done.stdout
+    assert "ModuleNotFoundError: No module named 'mmseg'" in done.stdout
+    assert "skipped" not in done.stdout and "INTERNALERROR" not in done.stdout + done.stderr

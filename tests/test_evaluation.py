@@ -156,6 +156,32 @@ def test_scores_at_another_size_are_of_resized_labels():
         assert np.array_equal(sample.labels, dataset[index].labels[::2, ::2])
 
 
+@pytest.mark.parametrize(("half_resize", "first"), [(False, 204.25), (True, 204.75)])
+def test_scores_of_half_precision_are_resized_as_the_recipe_says(half_resize, first):
+    """bfloat16 has whole numbers only at 204: class 1, a ramp from 200 to 208, is above class 0 later."""
+
+    class Eighth(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Parameter(torch.zeros((), dtype=torch.bfloat16))
+
+        def forward(self, images):
+            return SegLogits(images[..., ::8, ::8])
+
+    ramp = np.linspace(200, 208, 33)
+    image = np.zeros((33, 33, 3), np.uint8)
+    image[..., 0], image[..., 1] = 204, np.round(ramp)
+    sample = Sample(image, np.ones((33, 33), np.uint8), "ramp")
+    recipe = replace(
+        RECIPE,
+        data=replace(RECIPE.data, mean=(0.0,) * 3, std=(1.0,) * 3),
+        model=replace(RECIPE.model, align_corners=True, half_resize=half_resize),
+    )
+    confusion = score(Eighth(), [sample], recipe).confusion
+    assert confusion[1, 1] == 33 * (ramp >= first).sum()
+    assert confusion[1, 0] == 33 * (ramp < first).sum()
+
+
 @pytest.mark.parametrize("fields", [{"score_size": (512, 1024)}, {"pad_to": (512, 1024)}])
 def test_the_size_of_logits_decides_how_many_images_share_a_pass(fields):
     """10 x 512 x 1024 numbers are more than half of the limit: one image a pass, where eight would fit at 32x48."""

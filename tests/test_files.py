@@ -1,17 +1,24 @@
 import errno
+import html
 import json
 import os
+import pickle
+import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
+from nbconvert.filters.markdown import markdown2html
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from fcnbook.files import (
     InputError,
+    markdown_text,
+    one_line,
     read_image,
     read_json,
     read_labels,
@@ -233,3 +240,34 @@ class TestJson:
             read_json(tmp_path / "a.json")
         with pytest.raises(InputError, match=r"There is no file .*b\.json"):
             read_json(tmp_path / "b.json")
+
+    def test_json_nested_without_end_is_a_sentence(self, tmp_path):
+        (tmp_path / "a.json").write_text(100_000 * "[")
+        with pytest.raises(InputError, match=r"a\.json is not readable as JSON"):
+            read_json(tmp_path / "a.json")
+
+
+HOSTILE = "a\nb\r\x1b[2Jc\x9b\u202e\u2028\udcff\x85"
+
+
+class TestTextsOutOfFiles:
+    def test_one_line_is_one_printable_line_whatever_stands_in_it(self):
+        assert one_line(HOSTILE) == r"a\nb\r\x1b[2Jc\x9b\u202e\u2028\udcff\x85"
+        assert one_line(HOSTILE).isprintable() and len(one_line(HOSTILE).splitlines()) == 1
+        assert one_line(one_line(HOSTILE)) == one_line(HOSTILE)
+        assert one_line("Zürich, 道\u3000路, a\xa0b, 5 × 5 – ✓") == "Zürich, 道 路, a b, 5 × 5 – ✓"
+        assert one_line(Path("images/a\nb.png")) == r"images/a\nb.png"
+
+    def test_an_error_has_the_lines_that_it_was_given_and_no_more(self):
+        error = InputError(f"{HOSTILE} is damaged.", f"  {HOSTILE}")
+        assert str(error).split("\n") == [f"{one_line(HOSTILE)} is damaged.", f"  {one_line(HOSTILE)}"]
+        assert str(pickle.loads(pickle.dumps(error))) == str(error)  # out of a loader process
+
+    def test_markdown_shows_every_text_as_it_is(self):
+        page = markdown2html(
+            f"| a |\n|---|\n| {markdown_text('<b> `x` [a](b) ![c](d) $e$ *f* | &lt; www.g.h')} |"
+        )
+        shown = re.search(r"<td>(.*)</td>", page)[1]
+        assert html.unescape(shown) == "<b> `x` [a](b) ![c](d) $e$ *f* | &lt; www.g.h"
+        assert "<" not in shown
+        assert markdown_text("what's this? 5 %") == "what's this? 5 %"

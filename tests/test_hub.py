@@ -105,8 +105,20 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(only_last):
     with pytest.warns(UserWarning, match=f"{file} is damaged: 1 of its .* {before.name} are taken instead"):
         model = load(only_last.path, device="cpu")
     assert_holds(model, weights_at(before))
-    with pytest.raises(InputError, match=f"{file} is damaged"):  # asked for by its name
-        load(last)
+    with pytest.raises(InputError, match=f"{file} is damaged.* Give the run folder {only_last.path} to take"):
+        load(last)  # asked for by its name
+    (before / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=f"{file} is damaged.*{before.name}/model.safetensors is missing"):
+        load(only_last.path)
+
+
+def test_damaged_best_weights_are_named_and_none_stand_in_for_them(run_dir, tmp_path):
+    copy = RunDir(shutil.copytree(run_dir.path, tmp_path / "copy"))
+    file, last = copy.best_folder / "model.safetensors", copy.latest_checkpoint()
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(InputError, match=f"{file} is not a readable .* Give {last} to take the last weights"):
+        load(copy.path)
+    assert_holds(load(last, device="cpu"), weights_at(last))
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------

@@ -31,12 +31,13 @@ INNER_ORDER = {
     "viewers": [["charts"], ["masks", "training", "guess", "explorer", "network"], ["compare"]],
     "runs": [
         ["folder", "limits"],
-        ["report"],
+        ["report", "scored"],
         ["start_weights"],
         ["monitor", "tensorboard"],
         ["trainer"],
         ["launch"],
     ],
+    "book": [["agree", "headless"], ["exercises", "seeds", "gallery"]],
 }
 """The same inside a folder. In the other folders no module imports its sibling, unless that begins with `_`."""
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

@@ -243,6 +243,46 @@ class Mirror(nn.Module):
         return SegLogits(images)
 
 
+class Eighth(Mirror):
+    """Every eighth pixel as logits, so that they are resized eightfold."""
+
+    def forward(self, images):
+        return SegLogits(images[..., ::8, ::8])
+
+
+def ramp_image():
+    """(33, 33, 3): every eighth column of the second channel is 200, 202, ... 208, the first is 204 everywhere."""
+    image = np.zeros((33, 33, 3), np.uint8)
+    image[..., 0], image[..., 1] = 204, np.round(np.linspace(200, 208, 33))
+    return image
+
+
+COLOURS_AS_LOGITS = replace(DATA, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+@pytest.mark.parametrize(
+    "spec", [EvalSpec(), EvalSpec(resizes="once"), EvalSpec(window=(33, 33), window_stride=(9, 9))]
+)
+def test_half_precision_is_resized_in_single_or_as_it_is(spec):
+    """bfloat16 has whole numbers only between 128 and 256; halves go to even ones."""
+    model, ramp = Eighth().bfloat16(), np.linspace(200, 208, 33)
+    for half_resize, wanted in ((False, ramp), (True, np.round(ramp))):
+        found = segment(
+            model, ramp_image(), spec, COLOURS_AS_LOGITS, align_corners=True, half_resize=half_resize
+        )
+        assert found.dtype == torch.float32
+        assert found[1].numpy().tolist() == [wanted.tolist()] * 33
+
+
+def test_half_logits_whose_sum_half_cannot_hold_are_finite():
+    """1,089 values of 200 and more: their sum is beyond 65,504, the largest float16."""
+    image = np.full((264, 264, 3), 250, np.uint8)
+    found = segment(
+        Eighth().half(), image, EvalSpec(), COLOURS_AS_LOGITS, align_corners=True, half_resize=True
+    )
+    assert (found == 250).all()
+
+
 def test_the_float_protocol_keeps_what_lies_between_grey_levels():
     """Halving by bilinear interpolation is the mean of 2x2 pixels, which is rounded on uint8 only."""
     image = random_image(4, 6)
@@ -341,6 +381,16 @@ def model():
         evaluation=EvalSpec(size=(40, 60), scales=(0.5, 1.0), flip=True),
     )
     return model
+
+
+@pytest.mark.parametrize(("half_resize", "first"), [(False, 204.25), (True, 204.75)])
+def test_predict_resizes_half_precision_as_the_recipe_says(model, half_resize, first):
+    """The second class is above 204 from 204.25 on; rounded to whole numbers, from 204.75 on."""
+    network = Eighth().bfloat16()
+    spec = replace(model.recipe.model, half_resize=half_resize)
+    network.recipe = replace(model.recipe, model=spec, data=COLOURS_AS_LOGITS, evaluation=EvalSpec())
+    wanted = np.broadcast_to(np.linspace(200, 208, 33) >= first, (33, 33))
+    assert np.array_equal(predict(network, ramp_image()).mask, wanted)
 
 
 def test_prediction_follows_the_recipe_of_the_model(model):

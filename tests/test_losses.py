@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from fcnbook.losses import inverse_sqrt_frequency_weights, segmentation_loss
 from fcnbook.recipe import LossSpec
@@ -134,6 +135,86 @@ def test_half_precision_logits_are_resized_in_single():
     half, _ = segmentation_loss(SegLogits(ramp.bfloat16()), labels, LossSpec(), align_corners=True)
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(exact.item(), rel=1e-6)
+
+
+def test_half_precision_logits_may_be_resized_as_they_are():
+    """The same ramp: its 33 values, 0.3125 apart, are rounded to multiples of 0.125, ties to even ones."""
+    ramp = torch.stack([torch.linspace(20, 30, 5).expand(5, 5), torch.full((5, 5), 25.0)])[None]
+    labels = torch.zeros((1, 33, 33), dtype=torch.long)
+
+    half, _ = segmentation_loss(
+        SegLogits(ramp.bfloat16()), labels, LossSpec(), align_corners=True, half_resize=True
+    )
+
+    exact = np.linspace(20, 30, 33)
+    losses = [np.log(1 + np.exp(25 - values)).mean() for values in (np.round(exact * 8) / 8, exact)]
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(losses[0], rel=1e-6)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-4)
+
+
+def test_of_single_precision_nothing_is_half():
+    logits, labels = random_batch()
+    found = [
+        segmentation_loss(logits, labels, LossSpec(), align_corners=True, half_resize=half)[0].item()
+        for half in (False, True)
+    ]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("averaging", "shares", "wanted"),
+    [
+        ("valid", 1, (1 * 1 + 7 * 2) / 8),  # over 8 labelled pixels
+        ("valid", 2, (1 + 2) / 2),  # image 0's one pixel counts as much as the seven of images 2 and 3
+        ("valid", 4, (1 + 0 + 2 + 2) / 4),  # image 1 has none, and loss 0
+        ("all", 1, (1 * 1 + 7 * 2) / 16),
+        ("all", 2, (1 * 1 + 7 * 2) / 16),
+        ("sum", 2, (1 * 1 + 7 * 2) / 2),
+    ],
+)
+def test_shares_worked_by_hand(averaging, shares, wanted):
+    """Two classes: probability 1/2 in images 0 and 1, 1/4 in images 2 and 3, so a pixel loses 1 or 2 times log 2."""
+    labels = torch.full((4, 2, 2), 255)
+    for image, labelled in enumerate((1, 0, 4, 3)):
+        labels[image].view(-1)[:labelled] = 0
+    other = torch.tensor([0.0, 0.0, np.log(3), np.log(3)], dtype=torch.float64)
+    main = torch.stack([torch.zeros(4, dtype=torch.float64), other], 1)[:, :, None, None].expand(-1, -1, 2, 2)
+    spec = LossSpec(averaging=averaging, aux_weight=0.5)
+    total, parts = segmentation_loss(SegLogits(main, main), labels, spec, align_corners=False, shares=shares)
+    assert parts["main"].item() == parts["aux"].item() == pytest.approx(wanted * np.log(2))
+    assert total.item() == pytest.approx(1.5 * wanted * np.log(2))
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
+def test_shares_have_the_gradient_of_devices_that_average_on_their_own(weights):
+    """What DistributedDataParallel does: PyTorch's own mean on each device, the mean of the gradients over them."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, NUM_CLASSES, 4, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    labels = torch.randint(0, NUM_CLASSES, (6, 4, 5), generator=generator)
+    void = torch.tensor([0.9, 0.1, 0.5, 0.0, 0.7, 0.8])[:, None, None]
+    labels[torch.rand(labels.shape, generator=generator) < void] = 255
+    devices = [
+        F.cross_entropy(logits[i : i + 2], labels[i : i + 2], weight=weights, ignore_index=255)
+        for i in (0, 2, 4)
+    ]
+    wanted = torch.autograd.grad(sum(devices) / 3, logits)[0]
+    spec = LossSpec(averaging="valid")
+    found, whole = (
+        segmentation_loss(
+            SegLogits(logits), labels, spec, align_corners=False, class_weights=weights, shares=shares
+        )[0]
+        for shares in (3, 1)
+    )
+    assert found.item() == pytest.approx(sum(devices).item() / 3, rel=1e-12)
+    torch.testing.assert_close(torch.autograd.grad(found, logits)[0], wanted, rtol=1e-12, atol=1e-15)
+    assert found.item() != pytest.approx(whole.item(), rel=1e-3)
+
+
+def test_a_batch_that_has_no_equal_shares_is_refused():
+    logits, labels = random_batch()
+    with pytest.raises(ValueError, match="A batch of 2 images cannot be divided into 4 equal shares"):
+        segmentation_loss(logits, labels, LossSpec(), align_corners=False, shares=4)
 
 
 def test_scene_loss_worked_by_hand():

@@ -1,24 +1,31 @@
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
+import fcnbook.recipe
 from fcnbook.datasets.table import DATASETS
 from fcnbook.files import InputError
 from fcnbook.recipe import (
+    LATER_FIELDS,
     SCALES,
     AugmentSpec,
+    DataSpec,
     EvalSpec,
     FCNSkipHeadSpec,
+    ModelSpec,
     ResNetSpec,
     ScheduleSpec,
+    VGGSpec,
     fitted_size,
     numbers_of,
     recipe_from_dict,
     recipe_hash,
     recipe_name,
     recipe_to_dict,
+    steps_per_epoch,
 )
 from fcnbook.recipes import RECIPES, find_recipe, notebook_scale, scaled, with_num_steps
 
@@ -106,6 +113,63 @@ def test_hash_changes_with_any_number():
     assert recipe_hash(other) != recipe_hash(recipe)
 
 
+HASHES = {
+    ("fcn_r50-d8_512x1024_40k_cityscapes", "full"): "68602a1081ff3b1b",
+    ("fcn_r101-d8_fp16_512x1024_80k_cityscapes", "full"): "c3ff0babf1007255",
+    ("fastfcn_r50-d32_jpu_enc_4x4_512x1024_80k_cityscapes", "full"): "bc853a918b229753",
+    ("deeplabv3_r50-d8_512x1024_80k_cityscapes", "full"): "41b43e209900ec34",
+    ("fcn8s_vgg16_voc11", "full"): "b622cd3fb6102035",
+    ("fcn32s_alexnet_voc11", "full"): "cbb242fe06f31565",
+    ("fcn32s_vgg16_late_nyud", "full"): "e42e3014ab3db6fb",
+    ("fcn8s_vgg16_siftflow", "full"): "43f78c43574ff1ac",
+    ("fcn_r18-d8_360x480_10k_camvid", "full"): "4522513b2419c06a",
+    ("fcn_r18-d8_360x480_10k_camvid", "tiny"): "63b91049d316900c",
+    ("fpn_r18_192x384_10k_streets", "tiny"): "e2beefdbcad38b74",
+    ("ssseg_fpn_r50_512x512_60e_voc12aug", "tiny"): "642eea83f2e15ba7",
+    ("ssseg_fcn_r50-os8_512x512_60e_voc12aug", "smoke"): "ed36767048d3f9e6",
+    ("autodrive_fcn_r101_256x512_60e_cityscapes_amp", "tiny"): "a7588815d14783a0",
+}
+"""Taken at the commit before `LATER_FIELDS` existed, of recipes of every source and at every scale."""
+
+
+@pytest.mark.parametrize(("name", "scale"), HASHES)
+def test_hashes_stay_as_run_folders_hold_them(name, scale):
+    """Another hash means that the run folders of before are refused, not resumed."""
+    assert recipe_hash(scaled(RECIPES[name], scale)) == HASHES[name, scale]
+
+
+@pytest.mark.parametrize("key", LATER_FIELDS)
+def test_a_later_field_has_the_value_of_before_as_its_default(key):
+    """Else a recipe.json without the field would be read as another recipe."""
+    kind, name = key.split(".")
+    (default,) = (f.default for f in dataclasses.fields(getattr(fcnbook.recipe, kind)) if f.name == name)
+    assert default == LATER_FIELDS[key]
+
+
+def test_a_later_field_counts_in_the_hash_unless_it_has_its_value_of_before(monkeypatch):
+    half = RECIPES["fcn_r101-d8_fp16_512x1024_80k_cityscapes"]
+    later = {"Recipe.loss_scale": None, "FCNHeadSpec.dropout_of": "channels"}
+    monkeypatch.setattr(fcnbook.recipe, "LATER_FIELDS", later)
+
+    def by_hand(recipe, *left_out):
+        numbers = numbers_of(recipe)
+        for path in left_out:
+            *parts, last = path.split(".")
+            part = numbers
+            for name in parts:
+                part = part[name]
+            del part[last]
+        return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:16]
+
+    head, aux = "model.head.dropout_of", "model.aux_head.dropout_of"
+    assert recipe_hash(half) == by_hand(half, head, aux)
+    full = dataclasses.replace(half, loss_scale=None)
+    assert recipe_hash(full) == by_hand(full, "loss_scale", head, aux)
+    values = dataclasses.replace(full.model.head, dropout_of="values")
+    changed = dataclasses.replace(full, model=dataclasses.replace(full.model, head=values))
+    assert recipe_hash(changed) == by_hand(changed, "loss_scale", aux)
+
+
 def test_a_field_of_another_version_is_named():
     fields = recipe_to_dict(next(iter(RECIPES.values())))
     with pytest.raises(ValueError, match=r"another version of fcnbook.*flavour"):
@@ -168,6 +232,48 @@ def test_with_num_steps_stretches_the_warm_up_too():
     assert recipe.name == "fcn_r18-d8_360x480_10k_camvid"
 
 
+def test_with_num_steps_stretches_validations_too():
+    full = RECIPES["autodrive_fcn_r101_321x321_30e_voc12aug"]
+    schedule = with_num_steps(full, 3 * 39_690).schedule
+    assert (schedule.validation_interval, schedule.first_validation) == (3000, 2997)
+    schedule = with_num_steps(full, 1).schedule
+    assert (schedule.validation_interval, schedule.first_validation) == (1, 1)
+
+
+def test_small_scales_let_epochs_continue(tmp_path):
+    """A small run on a few real images must not need a whole batch of them."""
+    for name in ("ssseg_fpn_r50_512x512_60e_voc12aug", "autodrive_fcn_r101_321x321_30e_voc12aug"):
+        for root in (None, tmp_path):
+            small = scaled(RECIPES[name], "tiny", root)
+            assert (small.data.epoch_end, small.augment.crop_draws) == ("continued", 11)
+            assert small.schedule.first_validation is None and small.schedule.validates_at_end
+
+
+@pytest.mark.parametrize(
+    ("num_images", "batch_size", "epoch_end", "replicas", "steps"),
+    [
+        (2975, 8, "dropped", 1, 371),  # 371.875
+        (2975, 8, "dropped", 2, 372),  # 2,976 images
+        (2975, 8, "dropped", 4, 372),
+        (2975, 8, "dropped", 8, 372),
+        (2975, 8, "short", 1, 372),
+        (10_582, 16, "dropped", 4, 661),  # 661.5
+        (20_210, 16, "dropped", 4, 1263),  # 1,263.25
+        (10_582, 8, "short", 1, 1323),  # 1,322.75
+        (7, 8, "dropped", 1, 0),
+        (7, 8, "dropped", 2, 1),
+        (8, 8, "short", 1, 1),
+    ],
+)
+def test_steps_per_epoch(num_images, batch_size, epoch_end, replicas, steps):
+    assert steps_per_epoch(num_images, batch_size, epoch_end, replicas) == steps
+
+
+def test_epochs_that_continue_have_no_whole_number_of_steps():
+    with pytest.raises(ValueError, match=r'"continued" .* no whole number of steps'):
+        steps_per_epoch(16, 8, "continued")
+
+
 def test_unknown_recipe_names_the_nearest():
     with pytest.raises(InputError, match="fcn_r18-d8_360x480_10k_camvid"):
         find_recipe("fcn_r18_d8_360x480_10k_camvid")
@@ -183,14 +289,25 @@ def test_scale_from_the_environment(monkeypatch):
         notebook_scale("tiny")
 
 
+SHORT_ENDS = RECIPES["autodrive_fcn_r101_321x321_30e_voc12aug"]
+
+
 @pytest.mark.parametrize(
     ("make", "field"),
     [
         (lambda: ResNetSpec(depth=18, strides=(1, 2, 3, 1)), "strides"),
         (lambda: ResNetSpec(depth=18, dilations=(1, 1, 0, 1)), "dilations"),
         (lambda: FCNSkipHeadSpec(stride=16, at_once=True), "at_once"),
+        (lambda: ModelSpec(backbone=VGGSpec(), head=FCNSkipHeadSpec(), head_init="pytorch"), "head_init"),
         (lambda: AugmentSpec(base_size=(8, 8), crop_size=(8, 8), ratio_range=(2.0, 1.0)), "ratio_range"),
         (lambda: ScheduleSpec(num_steps=0), "num_steps"),
+        (lambda: ScheduleSpec(num_steps=9, first_validation=3), "first_validation"),
+        (
+            lambda: DataSpec(name="camvid", order="with_replacement", epoch_end="short"),
+            "epoch_end",
+        ),
+        (lambda: dataclasses.replace(SHORT_ENDS, accumulation=2), "data.epoch_end"),
+        (lambda: dataclasses.replace(SHORT_ENDS, replicas=2), "data.epoch_end"),
         (lambda: EvalSpec(window=(8, 8)), "window_stride"),
     ],
 )

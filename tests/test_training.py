@@ -7,6 +7,7 @@ from torch import nn
 from fcnbook.build import build_optimizer, build_segmenter
 from fcnbook.recipe import OptimSpec, Recipe
 from fcnbook.recipes import RECIPES, scaled
+from fcnbook.schedule import learning_rate
 from fcnbook.training import NonFiniteLossError, train
 from fcnbook.types import Batch
 
@@ -136,14 +137,88 @@ def test_padding_enters_the_network_as_zero_whatever_its_pixels_are(recipe):
     assert losses[0] == losses[1]
 
 
-def test_the_precision_of_the_execution_comes_before_that_of_the_recipe(recipe):
-    losses = []
-    for variant, precision in (("fp32", None), ("fp32", "bf16"), ("bf16", None), ("bf16", "fp32")):
-        model, optimizer, scaler = parts(recipe)
-        asked = dataclasses.replace(recipe, precision=variant)
-        train(model, batches(1), asked, optimizer, scaler, log := Log(), precision=precision)
-        losses += log.losses
-    assert losses[0] == losses[3] != losses[1] == losses[2]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def seen_precision(model):
+    """Two sets that fill up while the network runs: types of what convolutions return, and of their gradients."""
+    outputs, gradients = set(), set()
+
+    def note(_, __, output):
+        outputs.add(output.dtype)
+        output.register_hook(lambda gradient: gradients.add(gradient.dtype))
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(note)
+    return outputs, gradients
+
+
+@pytest.mark.parametrize(
+    ("of_recipe", "asked", "expected"),
+    [
+        ("fp32", None, "fp32"),
+        ("bf16", None, "bf16"),
+        ("fp16", None, "fp16"),
+        ("fp32", "bf16", "bf16"),
+        ("bf16", "fp32", "fp32"),
+        ("fp16", "bf16", "bf16"),
+    ],
+)
+def test_convolutions_compute_in_the_precision_that_is_asked_for(recipe, of_recipe, asked, expected):
+    """Forward and backward; what is asked for at the call comes before the recipe. Weights stay float32."""
+    model, optimizer, scaler = parts(recipe)
+    outputs, gradients = seen_precision(model)
+    recipe = dataclasses.replace(recipe, precision=of_recipe)
+    train(model, batches(1), recipe, optimizer, scaler, Log(), precision=asked)
+    assert outputs == gradients == {DTYPES[expected]}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    moments = [value for state in optimizer.state.values() for value in state.values() if value.ndim]
+    assert moments and {value.dtype for value in moments} == {torch.float32}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_first_loss_has_the_value_of_its_precision(recipe, precision):
+    """One 1x1 convolution: its inputs and weights rounded to the precision by hand, the loss in float64 after it."""
+    recipe = dataclasses.replace(recipe, precision=precision)
+    torch.manual_seed(0)
+    model, (batch,), log = OneConv(), list(batches(1)), Log()
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (recipe.data.mean, recipe.data.std))
+    images = ((batch.images.float() - mean) / std).to(DTYPES[precision])
+    weight = model.conv.weight.detach().to(DTYPES[precision])[:, :, 0, 0]
+    # Products of two rounded numbers are exact in float64; the sum is rounded once more, as the kernel returns it.
+    logits = torch.einsum("kc,nchw->nkhw", weight.double(), images.double()).to(DTYPES[precision]).double()
+    expected = nn.functional.cross_entropy(logits, batch.labels.long()).item()
+    other = torch.einsum("kc,nchw->nkhw", model.conv.weight.detach().double()[:, :, 0, 0], images.double())
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    train(model, [batch], recipe, build_optimizer(recipe, model), scaler, log)
+    assert log.losses[0] == pytest.approx(expected, rel=1e-6)
+    if precision == "bf16":  # and not by chance: unrounded weights give another loss
+        assert nn.functional.cross_entropy(other, batch.labels.long()).item() != pytest.approx(
+            expected, rel=1e-5
+        )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("of_recipe", ["fp32", "bf16", "fp16"])
+def test_convolutions_on_a_gpu_compute_in_the_precision_of_the_recipe(recipe, of_recipe):
+    """With the scaler that a run makes: the step of fp16 is that of float32, up to the precision."""
+    steps = {}
+    for precision in ("fp32", of_recipe):
+        torch.manual_seed(0)
+        model = build_segmenter(recipe).cuda()
+        before = model.decode_head.conv_seg.weight.detach().clone()
+        outputs, gradients = seen_precision(model)
+        asked = dataclasses.replace(recipe, precision=precision)
+        scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16")
+        optimizer = build_optimizer(dataclasses.replace(asked, optim=OptimSpec(lr=0.1)), model)
+        train(model, batches(1), asked, optimizer, scaler, Log(), device="cuda")
+        assert outputs == gradients == {DTYPES[precision]}
+        steps[precision] = model.decode_head.conv_seg.weight.detach() - before
+    assert steps["fp32"].any()
+    torch.testing.assert_close(
+        steps[of_recipe], steps["fp32"], rtol=0.1, atol=0.05 * float(steps["fp32"].abs().max())
+    )
 
 
 def test_a_non_finite_loss_stops_before_the_weights_change(recipe):
@@ -182,6 +257,88 @@ def test_accumulated_passes_are_one_step_on_the_mean_of_their_gradients(recipe):
     assert logs[0].steps == logs[1].steps == [1, 2]
     assert logs[0].rates == logs[1].rates
     torch.testing.assert_close(*weights, rtol=1e-6, atol=1e-9)
+
+
+def steps_with(recipe, data, accumulation, replicas):
+    """The weight of `OneConv` after training on `data`, whose batches are joined to as many passes as asked for."""
+    joined = [
+        Batch(
+            *(torch.cat([b[i] for b in data[start : start + 4 // accumulation]]) for i in range(3)),
+            ["joined"],
+        )
+        for start in range(0, len(data), 4 // accumulation)
+    ]
+    torch.manual_seed(0)
+    model = OneConv().double()
+    variant = dataclasses.replace(recipe, batch_size=8, accumulation=accumulation, replicas=replicas)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    log = Log()
+    train(model, joined, variant, build_optimizer(variant, model), scaler, log)
+    assert log.steps == [1, 2]
+    return model.conv.weight.detach()
+
+
+def test_the_loss_is_averaged_over_replicas_whatever_the_accumulation(recipe):
+    """Steps of eight images in four replicas of two, with 10 to 80 % of void: one device as four would do it."""
+    recipe = dataclasses.replace(
+        recipe,
+        optim=OptimSpec(lr=0.1, momentum=0.0, weight_decay=0.0),
+        loss=dataclasses.replace(recipe.loss, averaging="valid", class_weights=None),
+    )
+    data = list(batches(8))
+    for number, batch in enumerate(data):
+        batch.labels.view(-1)[: int(batch.labels.numel() * (0.1 + 0.1 * number))] = 255
+
+    by_hand, log = None, []
+    for step, start in enumerate((0, 4)):
+        torch.manual_seed(0)
+        model = OneConv().double()
+        if by_hand is not None:
+            model.conv.weight.data = by_hand
+        mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (recipe.data.mean, recipe.data.std))
+        losses = [
+            nn.functional.cross_entropy(
+                model((b.images.float() - mean) / std).main, b.labels.long(), ignore_index=255
+            )
+            for b in data[start : start + 4]
+        ]
+        (sum(losses) / 4).backward()
+        log.append(step)
+        rate = learning_rate(step, 0.1, recipe.schedule)
+        by_hand = model.conv.weight.detach() - rate * model.conv.weight.grad
+
+    for accumulation in (1, 2, 4):
+        found = steps_with(recipe, data, accumulation, replicas=4)
+        torch.testing.assert_close(found, by_hand, rtol=1e-5, atol=1e-7)
+    # with fewer replicas than passes every pass is a share
+    torch.testing.assert_close(steps_with(recipe, data, 4, replicas=2), by_hand, rtol=1e-5, atol=1e-7)
+    assert (steps_with(recipe, data, 1, replicas=1) - by_hand).abs().max() > 1e-3
+    assert (steps_with(recipe, data, 1, replicas=2) - by_hand).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("half_resize", [False, True])
+def test_logits_of_mixed_precision_are_resized_as_the_recipe_says(recipe, half_resize):
+    """A network at half the resolution under bfloat16; the first loss against the two ways written out."""
+
+    class Coarse(OneConv):
+        def forward(self, images):
+            return super().forward(nn.functional.avg_pool2d(images, 2))
+
+    model_spec = dataclasses.replace(recipe.model, half_resize=half_resize, align_corners=True)
+    recipe = dataclasses.replace(recipe, model=model_spec, precision="bf16")
+    torch.manual_seed(0)
+    model, (batch,), log = Coarse(), list(batches(1)), Log()
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (recipe.data.mean, recipe.data.std))
+    images = nn.functional.avg_pool2d((batch.images.float() - mean) / std, 2)
+    logits = nn.functional.conv2d(images.bfloat16(), model.conv.weight.bfloat16()).detach()
+    losses = []
+    for maps in (logits.float(), logits):
+        resized = nn.functional.interpolate(maps, (64, 128), mode="bilinear", align_corners=True).float()
+        losses.append(nn.functional.cross_entropy(resized, batch.labels.long()).item())
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    train(model, [batch], recipe, build_optimizer(recipe, model), scaler, log)
+    assert log.losses[0] == pytest.approx(losses[half_resize], rel=1e-6)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-5)
 
 
 def test_a_group_learns_at_its_own_multiple_of_the_rate(recipe):

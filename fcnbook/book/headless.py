@@ -28,7 +28,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 import fcnbook
-from fcnbook.files import InputError, write_atomic
+from fcnbook.files import InputError, one_line, write_atomic
 from fcnbook.runs.folder import RunDir
 from fcnbook.runs.report import clock
 
@@ -108,7 +108,7 @@ def progress_line(run_dir: RunDir) -> str | None:
         parts.append(f"ETA {clock(progress.eta_s)}")
     if progress.miou is not None:
         parts.append(f"mIoU {100 * progress.miou:.2f}")
-    return "  ".join(parts)
+    return one_line("  ".join(parts))
 
 
 def resume_hint() -> str:

@@ -144,5 +144,5 @@ def seed_chart(
         title: [{run.network: number(run) for run in runs if run.seed == seed} for seed in seeds]
         for title, number in columns.items()
     }
-    title = f"IoU in percent; a line joins the networks of one of {len(seeds)} seeds"
+    title = f"Percent, a line per seed ({len(seeds)})"
     return charts.drawn(charts.dots_figure(groups, title, width))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from fcnbook.cli._common import say
 from fcnbook.files import InputError
 
 
@@ -33,7 +34,7 @@ def verify_row(options: argparse.Namespace) -> int:
         out=options.out,
         every=options.every,
     )
-    print(f"\n{report.text()}")
+    say("", *report.text().split("\n"))
     return 1 if report.failed else 0
 
 
@@ -51,5 +52,5 @@ def bench_row(options: argparse.Namespace) -> int:
         out=options.out,
         every=options.every,
     )
-    print(report.text())
+    say(*report.text().split("\n"))
     return 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
+from fcnbook.files import one_line
 from fcnbook.recipe import MOST_STEPS, Size
 from fcnbook.runs.limits import MOST_SEED
 
@@ -60,6 +62,18 @@ def seconds(text: str) -> float:
     return value
 
 
+# Printing
+
+
+def say(*lines: object, error: bool = False) -> None:
+    """Print lines, to standard error if `error`.
+
+    Names and texts out of files may stand in them: none can begin another line or steer the terminal.
+    """
+    for line in lines:
+        print(one_line(line), file=sys.stderr if error else sys.stdout, flush=True)
+
+
 # Tables
 
 
@@ -72,5 +86,6 @@ def by_size(size: Size) -> str:
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    lines = [[one_line(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]

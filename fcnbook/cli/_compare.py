@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from fcnbook.cli._common import aligned
+from fcnbook.cli._common import aligned, say
 from fcnbook.files import InputError, write_atomic
 
 _STDOUT = Path("-")
@@ -26,29 +26,29 @@ def show_comparison(options: argparse.Namespace) -> int:
         raise InputError(f"--plot {options.plot}: the figure is a PNG; give a name that ends in .png.")
     comparison = compare_runs(options.runs)
     for problem in comparison.problems:
-        print(problem, file=sys.stderr)
+        say(problem, error=True)
     if not comparison.runs:
-        print("No run is left to compare.", file=sys.stderr)
+        say("No run is left to compare.", error=True)
         return 1
     as_json = json.dumps(comparison.as_dict(), indent=1) + "\n"
     if _STDOUT in (options.csv, options.json):
         sys.stdout.write(as_json if options.json == _STDOUT else comparison.csv())
     else:
-        print("\n".join(aligned(comparison.table())))
+        say(*aligned(comparison.table()))
         if comparison.groups:
-            print("mean ± sample standard deviation (n - 1) of runs that differ in their seed only")
+            say("mean ± sample standard deviation (n - 1) of runs that differ in their seed only")
         classes = comparison.class_table()
         if classes:
-            print("\nIoU of each class: #1 in percent, the others as the difference to it")
-            print("\n".join(aligned(classes)))
+            say("", "IoU of each class: #1 in percent, the others as the difference to it")
+            say(*aligned(classes))
         for note in comparison.notes:
-            print(f"\n{note}")
+            say("", note)
     for path, text in ((options.csv, comparison.csv()), (options.json, as_json)):
         if path not in (None, _STDOUT):
             write_atomic(path, text.encode())
     if options.plot is not None:
         for sentence in comparison.without_curves():
-            print(sentence, file=sys.stderr)
+            say(sentence, error=True)
         png = io.BytesIO()
         comparison.figure().savefig(png, format="png", dpi=120)
         write_atomic(options.plot, png.getvalue())

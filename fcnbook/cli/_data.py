@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fcnbook.cli._common import say
 from fcnbook.datasets.table import DATASETS, OWN
 from fcnbook.files import InputError
 from fcnbook.recipe import DataSpec, FCNHeadSpec, Recipe
@@ -49,7 +50,7 @@ def check_data(options: argparse.Namespace) -> int:
     status = _print_reports(name, root, check(root))
     if options.labels:
         for line in _label_tables(name, root):
-            print(line)
+            say(line)
     return status
 
 
@@ -61,12 +62,14 @@ def _check_own_folder(options: argparse.Namespace) -> int:
     root = options.data_root
     if root is None:
         raise InputError(
-            f"Which folder? `fcnbook data check own --data-root FOLDER` examines it.\n\n{own_folder.LAYOUT}"
+            "Which folder? `fcnbook data check own --data-root FOLDER` examines it.",
+            "",
+            *own_folder.LAYOUT.split("\n"),
         )
     try:
         find_files(root)
     except InputError as error:
-        raise InputError(f"{error}\n\n{own_folder.LAYOUT}") from None
+        raise InputError(str(error), "", *own_folder.LAYOUT.split("\n")) from None
     classes = read_classes(root)
     num_classes = options.num_classes or (len(classes) if classes else None)
     if num_classes is None:
@@ -75,19 +78,20 @@ def _check_own_folder(options: argparse.Namespace) -> int:
             f"{root / 'classes.txt'}, one a line."
         )
     labels = examine_labels(root, num_classes)
-    print(labels)
+    say(*str(labels).split("\n"))
     if labels.problems:
-        print("When these are solved, run the same command again: it then reads the images of both splits.")
+        say("When these are solved, run the same command again: it then reads the images of both splits.")
         return 1
     splits = own_folder.check(root, num_classes)
     for report in splits:
         said = [f"Problem: {problem}" for problem in report.problems] or ["all images and masks are readable"]
-        print(f"{report.split}: {report.num_samples} images", *said, sep="\n  ")
+        say(f"{report.split}: {report.num_samples} images", *(f"  {line}" for line in said))
     if any(report.problems for report in splits):
         return 1
-    print(
-        "\nReady. Next:\n"
-        f"  fcnbook run fcn_r18-d8_360x480_10k_camvid --data own --data-root {shlex.quote(str(root))} --scale tiny"
+    say(
+        "",
+        "Ready. Next:",
+        f"  fcnbook run fcn_r18-d8_360x480_10k_camvid --data own --data-root {shlex.quote(str(root))} --scale tiny",
     )
     return 0
 
@@ -100,13 +104,11 @@ def cache_data(options: argparse.Namespace) -> int:
     several = len({recipe.data.inputs for recipe in _recipes_on(name)}) > 1
     for data, split in _splits_of_recipes(name, options.splits):
         dataset = _open_files(data, split, root)
-        folder = write_cache(
-            dataset, cache_folder(root, data, split), say=lambda line: print(line, flush=True)
-        )
+        folder = write_cache(dataset, cache_folder(root, data, split), say=say)
         size = sum(file.stat().st_size for file in folder.iterdir())
         inputs = f" {data.inputs}" if several else ""
-        print(f"{data.name} {split}{inputs}: {len(dataset)} samples, {size / 2**30:.2f} GiB in {folder}")
-    print("Runs, `verify` and `bench` use it from now on. Delete the folder to go without.")
+        say(f"{data.name} {split}{inputs}: {len(dataset)} samples, {size / 2**30:.2f} GiB in {folder}")
+    say("Runs, `verify` and `bench` use it from now on. Delete the folder to go without.")
     return 0
 
 
@@ -147,24 +149,25 @@ def _name_and_root(options: argparse.Namespace) -> tuple[str, Path]:
         return name, options.data_root
     root = DATASETS[name].root
     if root.name != name:
-        print(f"{name} is looked for in {root}, since it reads the files of {root.name}.")
+        say(f"{name} is looked for in {root}, since it reads the files of {root.name}.")
     return name, root
 
 
 def _ask_for_account() -> tuple[str, str]:
     """Name and password of an account at cityscapes-dataset.com, typed by the user; sent there only, never stored."""
-    print("Cityscapes is given to registered users only: https://www.cityscapes-dataset.com/register/")
+    say("Cityscapes is given to registered users only: https://www.cityscapes-dataset.com/register/")
     return input("User name or email address: "), getpass.getpass("Password (not shown, not stored): ")
 
 
 def _print_reports(name: str, root: Path, reports: Iterable[SplitReport]) -> int:
     reports = list(reports)
-    print(*reports, sep="\n")
+    say(*(line for report in reports for line in str(report).split("\n")))
     if any(report.problems for report in reports):
-        print(
-            f"\n{root} is not {name} as published; see above. `fcnbook data prepare {name} --data-root FOLDER`, with "
+        say(
+            "",
+            f"{root} is not {name} as published; see above. `fcnbook data prepare {name} --data-root FOLDER`, with "
             "an empty folder, makes it anew.",
-            file=sys.stderr,
+            error=True,
         )
         return 1
     used = {
@@ -172,18 +175,19 @@ def _print_reports(name: str, root: Path, reports: Iterable[SplitReport]) -> int
     }
     absent = [report.split for report in reports if report.split in used and not report.num_samples]
     if absent:
-        print(
-            f"\n{root} has no {' and no '.join(absent)}, which recipes on {name} need. `fcnbook data prepare {name} "
+        say(
+            "",
+            f"{root} has no {' and no '.join(absent)}, which recipes on {name} need. `fcnbook data prepare {name} "
             "--data-root FOLDER` makes them: in this folder where a line above says so, else in an empty one.",
-            file=sys.stderr,
+            error=True,
         )
         return 1
-    print("\nReady. Next:")
+    say("", "Ready. Next:")
     for other in NAMES:
         if DATASETS[other].root == DATASETS[name].root:
             recipes = _recipes_on(other)
             chosen = next((r for r in recipes if isinstance(r.model.head, FCNHeadSpec)), recipes[0])
-            print(f"  fcnbook run {chosen.name} --scale tiny --data-root {root}")
+            say(f"  fcnbook run {chosen.name} --scale tiny --data-root {root}")
     return 0
 
 
@@ -199,4 +203,4 @@ def _label_tables(name: str, root: Path) -> Iterator[str]:
         for values, code in codes.items():
             pairs = [pair for pair in dataset.pairs if dataset.code_of(pair).values == values]
             report = examine_labels(pairs, data.num_classes, table=code.table, classes=data.classes)
-            yield f"\n{split}, {values} in the files\n{report}"
+            yield from ("", f"{split}, {values} in the files", *str(report).split("\n"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import fcnbook
 from fcnbook.cli._checks import bench_row, doctor_checkpoint, verify_row
-from fcnbook.cli._common import count, positive, seconds, seed, seeds, size, steps
+from fcnbook.cli._common import count, positive, say, seconds, seed, seeds, size, steps
 from fcnbook.cli._compare import show_comparison
 from fcnbook.cli._data import NAMES, cache_data, check_data, prepare_data
 from fcnbook.cli._models import export_model, predict_images
@@ -54,10 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except (InputError, RunIsAlive) as error:
-        print(error, file=sys.stderr)
+        say(*str(error).split("\n"), error=True)
         return 2
     except FileNotFoundError as error:
-        print(f"{error.filename}: there is no such file or folder.", file=sys.stderr)
+        say(f"{error.filename}: there is no such file or folder.", error=True)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, help="file to write, NAME.onnx or NAME.pt2")
     command.add_argument("--size", type=size, help="HxW of the example image; default: the recipe's crop")
 
-    command = add("verify", verify_row, "score a published checkpoint, and compare with its row")
+    command = add("verify", verify_row, "score a published checkpoint: within 0.05 of its row, either way?")
     _add_row_options(command)
     command.add_argument("--weights", type=Path, help="the file, where its host asks a person to download it")
     command.add_argument(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fcnbook.cli._common import say
 from fcnbook.files import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def predict_images(options: argparse.Namespace) -> int:
         mask = prediction.save(options.out / f"{name}_mask.png")
         write_atomic(options.out / f"{name}_overlay.png", png_bytes(prediction.overlay()))
         shares = _largest_shares(prediction.mask, prediction.classes)
-        print(f"{image} -> {mask}  {shares}", flush=True)
+        say(f"{image} -> {mask}  {shares}")
     return 0
 
 
@@ -81,21 +81,19 @@ def export_model(options: argparse.Namespace) -> int:
     from fcnbook.weights.export import export
 
     done = export(model, options.out, options.format, options.size)
-    print(f"{done.path}  {done.path.stat().st_size / 2**20:.1f} MiB, {options.format}")
-    print("images (N, C, H, W) float32, normalised -> logits (N, K, H, W) at the size of the images")
+    say(f"{done.path}  {done.path.stat().st_size / 2**20:.1f} MiB, {options.format}")
+    say("images (N, C, H, W) float32, normalised -> logits (N, K, H, W) at the size of the images")
     if done.hindrance:
         fixed = "x".join(map(str, done.example[2:]))
-        print(
+        say(
             f"The size is fixed at {fixed}, because a file for free sizes failed ({done.hindrance}). "
             "Another --size HxW may leave them free."
         )
     else:
-        print(f"free: {', '.join(done.free)}")
+        say(f"free: {', '.join(done.free)}")
     for check in done.checks:
         shape = "x".join(map(str, check.shape))
-        print(
-            f"images {shape}: largest difference {check.difference:.1e}, of logits up to {check.largest:.1e}"
-        )
+        say(f"images {shape}: largest difference {check.difference:.1e}, of logits up to {check.largest:.1e}")
     return 0
 
 
@@ -116,5 +114,5 @@ def _load(options: argparse.Namespace, device: str | None) -> Segmenter:
             ignore_hash=options.ignore_hash,
         )
     for warning in said:
-        print(f"warning: {warning.message}", file=sys.stderr)
+        say(f"warning: {warning.message}", error=True)
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import sys
 import time
@@ -10,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fcnbook.cli._common import aligned
+from fcnbook.cli._common import aligned, say
 from fcnbook.datasets.table import DATASETS, Dataset
-from fcnbook.files import InputError
+from fcnbook.files import InputError, one_line
 from fcnbook.recipe import Execution, Recipe, Scale
 from fcnbook.runs.folder import RunDir, run_folder
 from fcnbook.runs.limits import check_execution
@@ -20,6 +21,7 @@ from fcnbook.runs.limits import check_execution
 if TYPE_CHECKING:
     from fcnbook.book.gallery import GalleryEntry
     from fcnbook.book.headless import NotebookOutcome
+    from fcnbook.runs.report import RunReport
 
 # run
 
@@ -60,9 +62,9 @@ def _run_seed(options: argparse.Namespace, recipe: Recipe, seed: int, out: Path)
         "FAST": options.fast,
     }
     changes = f" with {', '.join(recipe.overrides)}" if recipe.overrides else ""
-    print(f"{recipe.name}{changes}, {recipe.scale} scale, seed {seed}, in {out}", flush=True)
+    say(f"{recipe.name}{changes}, {recipe.scale} scale, seed {seed}, in {out}")
     if RunDir(out).status() == "finished":
-        print(
+        say(
             "This run has finished; its result is shown again. To run anew, delete that folder or give --out."
         )
     outcome = execute(find_notebook("reproduce"), out, parameters, every=options.every)
@@ -98,7 +100,7 @@ def _own_folder(options: argparse.Namespace) -> Dataset | None:
     from fcnbook.datasets.own_folder import LAYOUT, describe
 
     if options.data_root is None:
-        raise InputError(f"Which folder? --data own needs --data-root FOLDER.\n\n{LAYOUT}")
+        raise InputError("Which folder? --data own needs --data-root FOLDER.", "", *LAYOUT.split("\n"))
     return describe(options.data_root)
 
 
@@ -108,17 +110,17 @@ def _print_seeds(folders: Sequence[Path]) -> None:
 
     runs = [read_run(folder) for folder in folders]
     group = seed_group(runs)
-    print(f"\n{len(runs)} seeds: {', '.join(map(str, group.seeds))}")
+    say("", f"{len(runs)} seeds: {', '.join(map(str, group.seeds))}")
     for name, score in (("mIoU", "miou"), ("ms+flip", "miou_ms_flip"), ("mAcc", "macc"), ("aAcc", "aacc")):
         values = [getattr(run, score) for run in runs]
         spread = getattr(group, score)
         if spread is not None:
             best = group.seeds[values.index(spread.best)]
-            print(f"{name:8}  {spread.text()}  best {100 * spread.best:.2f} (seed {best})")
+            say(f"{name:8}  {spread.text()}  best {100 * spread.best:.2f} (seed {best})")
         elif any(value is not None for value in values):
-            print(f"{name:8}  no mean: the score of one of them is not a number")
-    print("mean ± sample standard deviation (n - 1)")
-    print(f"verdict        {group.verdict}")
+            say(f"{name:8}  no mean: the score of one of them is not a number")
+    say("mean ± sample standard deviation (n - 1)")
+    say(f"verdict        {group.verdict}")
 
 
 def _check_inputs(options: argparse.Namespace, recipe: Recipe) -> None:
@@ -184,20 +186,23 @@ def _run_parameters(options: argparse.Namespace, scale: Scale, seed: int, out: P
 
 
 def _print_result(run_dir: RunDir) -> int:
-    result = run_dir.result()
-    if result is None:
-        print(f"The notebook ran, but left no {run_dir.result_file}.", file=sys.stderr)
+    fields = run_dir.result()
+    if fields is None:
+        say(f"The notebook ran, but left no {run_dir.result_file}.", error=True)
         return 1
-    scores = {"mIoU": "miou", "ms+flip": "miou_ms_flip", "mAcc": "macc", "aAcc": "aacc"}
-    shown = [f"{name} {100 * result[key]:.2f}" for name, key in scores.items() if result[key] is not None]
-    print(f"{'  '.join(shown)}  ({result['protocol']})")
-    print(
-        f"{result['num_steps']} steps in {result['seconds']:.0f} s, {result['images_per_second']:.1f} img/s, "
-        f"peak memory {result['peak_memory_gib']:.2f} GiB, {result['hardware']}"
+    from fcnbook.runs.report import RunReport
+
+    report = RunReport.from_dict(fields)
+    scores = {"mIoU": report.miou, "ms+flip": report.miou_ms_flip, "mAcc": report.macc, "aAcc": report.aacc}
+    shown = [f"{name} {100 * score:.2f}" for name, score in scores.items() if score is not None]
+    say(f"{'  '.join(shown)}  ({report.protocol})")
+    say(
+        f"{report.num_steps} steps in {report.seconds:.0f} s, {report.images_per_second:.1f} img/s, "
+        f"peak memory {report.peak_memory_gib:.2f} GiB, {report.hardware}"
     )
-    print(f"verdict        {result['verdict']}")
-    print(f"notebook       {run_dir.executed_notebook}")
-    print(f"result         {run_dir.result_file}")
+    say(f"verdict        {report.verdict}")
+    say(f"notebook       {run_dir.executed_notebook}")
+    say(f"result         {run_dir.result_file}")
     return 0
 
 
@@ -206,13 +211,13 @@ def _print_end(outcome: NotebookOutcome, run_dir: RunDir) -> None:
     from fcnbook.book.headless import resume_hint
 
     if outcome.status == "failed":
-        print(outcome.error, file=sys.stderr)
+        say(*str(outcome.error).split("\n"), error=True)
         if outcome.exit_status == 1:
-            print(f"The notebook up to there: {outcome.executed}", file=sys.stderr)
+            say(f"The notebook up to there: {outcome.executed}", error=True)
         return
     progress = run_dir.progress()
     where = f" at step {progress.step} of {progress.num_steps}" if progress else ""
-    print(f"Stopped{where}. {resume_hint()}", file=sys.stderr)
+    say(f"Stopped{where}. {resume_hint()}", error=True)
 
 
 # watch
@@ -229,13 +234,17 @@ def watch_run(options: argparse.Namespace) -> int:
         status = run_dir.status()  # before the events, so that none is missed
         line = progress_line(run_dir)
         if line is not None and line != last:
-            print(line, flush=True)
+            say(line)
             last = line
         if status == "finished":
             return _print_result(run_dir)
         if status == "stopped":
-            errors = [event["text"] for event in run_dir.events()[-1:] if event["event"] == "error"]
-            print(f"Stopped: {errors[0]}" if errors else "Stopped; the command that started it resumes it.")
+            errors = [
+                " ".join(event["text"].split())
+                for event in run_dir.events()[-1:]
+                if event["event"] == "error"
+            ]
+            say(f"Stopped: {errors[0]}" if errors else "Stopped; the command that started it resumes it.")
             return 1 if errors else 130
         time.sleep(options.every)
 
@@ -270,14 +279,12 @@ def run_book(options: argparse.Namespace) -> int:
         score, verdict = _score_and_verdict(folder, outcome)
         entries.append(GalleryEntry(notebook.stem, folder, outcome.seconds, score, verdict, outcome.error))
         failure = f"  {outcome.error}" if outcome.error else ""
-        print(
-            f"{notebook.stem:{width}}  {outcome.seconds:5.0f} s  {score:>10}  {verdict}{failure}", flush=True
-        )
+        say(f"{notebook.stem:{width}}  {outcome.seconds:5.0f} s  {score:>10}  {verdict}{failure}")
     _print_book_table(entries)
     page = write_gallery(out, entries, f"fcnbook at {options.scale} scale")
-    print(f"\n{sum(entry.seconds for entry in entries):.0f} s in all. Gallery of masks: {page}")
+    say("", f"{sum(entry.seconds for entry in entries):.0f} s in all. Gallery of masks: {page}")
     if interrupted:
-        print(f"Stopped in {notebook.stem}. {resume_hint()}", file=sys.stderr)
+        say(f"Stopped in {notebook.stem}. {resume_hint()}", error=True)
         return 130
     return 1 if failed else 0
 
@@ -290,7 +297,7 @@ class _StatusLine:
 
     def __call__(self, line: str) -> None:
         if self.shows:
-            line = line[: shutil.get_terminal_size().columns - 1]
+            line = one_line(line)[: shutil.get_terminal_size().columns - 1]
             print(f"\r\033[K{line}", end="", flush=True)
 
     def clear(self) -> None:
@@ -300,26 +307,33 @@ class _StatusLine:
 
 def _score_and_verdict(folder: Path, outcome: NotebookOutcome) -> tuple[str, str]:
     """The best mIoU of a notebook's runs with its verdict; chapters without training have a dash."""
-    from fcnbook.book.gallery import finished_runs
-
-    results = [run.result() or {} for run in finished_runs(folder)]
-    best = max(results, key=lambda result: result["miou"], default=None)
-    score = "-" if best is None else f"mIoU {100 * best['miou']:.2f}"
+    best = max(_reports(folder), key=lambda report: report.miou, default=None)
+    score = "-" if best is None else f"mIoU {100 * best.miou:.2f}"
     if outcome.status == "failed":
         return score, "FAILED"
-    return score, "ok" if best is None else best["verdict"]
+    return score, "ok" if best is None else best.verdict
+
+
+def _reports(folder: Path) -> list[RunReport]:
+    """Of the finished runs in or below a folder. The gallery names those that are damaged."""
+    from fcnbook.book.gallery import finished_runs
+    from fcnbook.runs.report import RunReport
+
+    reports = []
+    for run in finished_runs(folder):
+        with contextlib.suppress(InputError):
+            reports.append(RunReport.from_dict(run.result() or {}))
+    return reports
 
 
 def _print_book_table(entries: Sequence[GalleryEntry]) -> None:
-    from fcnbook.book.gallery import finished_runs
-
-    lines = [("notebook", "recipe", "data", "seed", "mIoU", "mAcc", "aAcc", "params M", "train s", "verdict")]
+    titles = ("notebook", "recipe", "data", "seed", "mIoU", "mAcc", "aAcc", "params M", "train s", "verdict")
+    lines: list[tuple[str, ...]] = [titles]
     for entry in entries:
-        for run in finished_runs(entry.folder):
-            result = run.result() or {}
-            scores = [f"{100 * result[key]:.2f}" for key in ("miou", "macc", "aacc")]
-            cost = (f"{result['parameters'] / 1e6:.2f}", f"{result['seconds']:.0f}")
-            names = (result["recipe"], result["data"], str(result["seed"]))
-            lines.append((entry.name, *names, *scores, *cost, result["verdict"]))
+        for report in _reports(entry.folder):
+            scores = [f"{100 * score:.2f}" for score in (report.miou, report.macc, report.aacc)]
+            cost = (f"{report.parameters / 1e6:.2f}", f"{report.seconds:.0f}")
+            names = (report.recipe, report.data, str(report.seed))
+            lines.append((entry.name, *names, *scores, *cost, report.verdict))
     if len(lines) > 1:
-        print("\n" + "\n".join(aligned(lines)))
+        say("", *aligned(lines))

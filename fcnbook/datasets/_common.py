@@ -22,7 +22,7 @@ from PIL import Image
 
 from fcnbook.datasets.table import PublishedSplit
 from fcnbook.download import unpack
-from fcnbook.files import InputError, read_image, read_labels, write_atomic, write_error
+from fcnbook.files import InputError, one_line, read_image, read_labels, write_atomic, write_error
 from fcnbook.labels import IGNORE_INDEX
 from fcnbook.recipe import DataSpec
 from fcnbook.types import Sample, SegmentationDataset
@@ -344,10 +344,10 @@ class SplitReport(NamedTuple):
     def __str__(self) -> str:
         """One line, and one more for each problem and note."""
         if not self.num_samples and not self.problems:
-            return "\n  ".join([f"{self.split}: not here", *self.notes])
+            return "\n  ".join([f"{self.split}: not here", *map(one_line, self.notes)])
         verdict = "not as published" if self.problems else f"{self.compared} as published, all readable"
         first = f"{self.split}: {self.num_samples} images, {verdict}"
-        return "\n  ".join([first, *self.problems, *self.notes])
+        return "\n  ".join([first, *map(one_line, (*self.problems, *self.notes))])
 
 
 MOST_PROBLEMS = 10
@@ -451,7 +451,7 @@ def require_intact(reports: list[SplitReport], sentence: str) -> list[SplitRepor
     if not any(report.num_samples for report in reports):
         problems.append("There are no images.")
     if problems:
-        raise InputError("\n  ".join([sentence, *problems]))
+        raise InputError(sentence, *(f"  {problem}" for problem in problems))
     return reports
 
 

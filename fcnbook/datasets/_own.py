@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from fcnbook.datasets._common import read_list
-from fcnbook.files import InputError
+from fcnbook.files import InputError, one_line
 
 IMAGE_FOLDERS = ("images", "imgs", "JPEGImages")
 MASK_FOLDERS = ("masks", "labels", "annotations")
@@ -195,13 +195,18 @@ def read_classes(root: Path) -> tuple[str, ...] | None:
     """Class names of classes.txt, one a line in the order of their ids; None where there is no such file.
 
     Raises:
-        InputError: the file is empty, no text, or names a class twice.
+        InputError: the file is empty, no text, names a class twice, or holds characters that cannot be shown.
     """
     file = root / "classes.txt"
     if not os.path.lexists(file):
         return None
     names = read_list(file)
+    hidden = next((name for name in names if len(one_line(name)) != len(name)), None)
+    if hidden is not None:
+        raise InputError(
+            f"{file} names the class {one_line(hidden)}, which holds characters that cannot be shown. Write it anew."
+        )
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"{file} names the class {twice} twice; every line must name another one.")
-    return tuple(names)
+    return tuple(map(one_line, names))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from fcnbook.datasets._common import NOT_A_LABEL, Pair, lookup_table, progress
 from fcnbook.datasets._own import find_files, read_classes, require_class_count
-from fcnbook.files import InputError, read_labels
+from fcnbook.files import InputError, one_line, read_labels
 from fcnbook.labels import IGNORE_INDEX
 
 PathLike = str | os.PathLike[str]
@@ -86,6 +86,7 @@ class LabelReport(NamedTuple):
             lines.append(f"{len(found) - len(shown)} more values, each rarer than these.")
         lines += [f"Problem: {problem}" for problem in self.problems]
         lines += [f"Note: {note}" for note in self.notes]
+        lines = [one_line(line) for line in lines]
         return "\n".join(lines if self.problems else [*lines, "The labels are in order."])
 
     def _meaning(self, value: int) -> str:
@@ -137,7 +138,9 @@ def examine_labels(
     else:
         pairs, problems = list(source), []
     if not pairs:
-        raise InputError("\n  ".join([f"There is no image with a mask in {source}.", *problems]))
+        raise InputError(
+            f"There is no image with a mask in {source}.", *(f"  {problem}" for problem in problems)
+        )
     if classes is not None and len(classes) != num_classes:
         problems.append(
             f"classes.txt names {len(classes)} classes, but {num_classes} were given; correct one."

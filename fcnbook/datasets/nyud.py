@@ -488,13 +488,9 @@ def _download(root: Path) -> Path:
         except InputError as error:
             problems.append(str(error))
     raise InputError(
-        "\n  ".join(
-            [
-                *problems,
-                f"A file {ORIGINAL} (3.0 GB, {ORIGINAL_URL}) will do too, without HHA: put it in {root} and run "
-                "the same command again.",
-            ]
-        )
+        *(f"{'  ' * (place > 0)}{problem}" for place, problem in enumerate(problems)),
+        f"  A file {ORIGINAL} (3.0 GB, {ORIGINAL_URL}) will do too, without HHA: put it in {root} and run the same "
+        "command again.",
     )
 
 

@@ -202,7 +202,7 @@ def _count_classes(pairs: Sequence[Pair]) -> int:
 
     problems, _ = read_all(pairs, read, "masks")
     if problems:
-        raise InputError("\n  ".join(["The classes cannot be counted:", *at_most(problems)]))
+        raise InputError("The classes cannot be counted:", *(f"  {line}" for line in at_most(problems)))
     return max(largest) + 1
 
 

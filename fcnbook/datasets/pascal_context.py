@@ -430,7 +430,7 @@ def _open(voc: Path, route: Route | None, given: Mapping[str, Path], root: Path)
         except InputError as error:
             if route == "json" or file is not None:
                 raise
-            problem = f"{error}\n"
+            problem = str(error)
     else:
         problem = ""
     try:
@@ -441,7 +441,7 @@ def _open(voc: Path, route: Route | None, given: Mapping[str, Path], root: Path)
     except InputError as error:
         if not problem:
             raise
-        raise InputError(f"{problem}{error}") from error
+        raise InputError(problem, str(error)) from error
 
 
 # ------------------------------------------------------------------------------------- the two label forms

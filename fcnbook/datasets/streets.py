@@ -78,6 +78,7 @@ def draw_scene(
     inputs: Inputs = "color",
     *,
     ground: Ground | None = None,
+    borders: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One generated street scene, a pure function of its arguments.
 
@@ -93,6 +94,7 @@ def draw_scene(
         inputs: channels of the image; the street and its labels are the same for all.
         ground: what the ground is, in place of the toss of a coin. The coin is tossed all the same, so that every other
             random number keeps its place.
+        borders: labels have the void lines of `void_borders`; without, each pixel has its class.
 
     Returns:
         image: (H, W, 3) uint8, RGB, or HHA: horizontal disparity, height above the ground, and the angle between
@@ -116,7 +118,8 @@ def draw_scene(
         case "color_depth":
             log_depth = np.log(scene.depth()).astype(np.float32)
             image = np.concatenate([scene.image().astype(np.float32), log_depth[:, :, None]], axis=-1)
-    return image, void_borders(scene.classes())
+    classes = scene.classes()
+    return image, void_borders(classes) if borders else classes
 
 
 def draw_depth(seed: int, index: int, size: Size = (96, 192), split: Split = "train") -> np.ndarray:

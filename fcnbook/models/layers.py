@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fcnbook.recipe import Size
+from fcnbook.recipe import HeadInit, Size
 
 
 class ConvBN(nn.Module):
@@ -140,15 +140,17 @@ def resize(x: Tensor, size: Size | torch.Size, align_corners: bool) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
 
 
-def init_convolutions(module: nn.Module) -> None:
+def init_convolutions(module: nn.Module, init: HeadInit = "mmsegmentation") -> None:
     """Kaiming initialisation of every convolution in `module`, for training from random weights.
 
     Weights are normal with variance 2 / fan-out, which keeps the size of gradients through ReLU layers;
     biases are 0. Batch norm keeps PyTorch's start, weight 1 and bias 0. Call it first, then set the layers
-    that start otherwise.
+    that start otherwise. With the `init` "pytorch" nothing happens: the convolutions stay as PyTorch made them.
 
-    Source: He et al., arXiv:1502.01852; the same mode as torchvision and mmsegmentation.
+    Source: He et al., arXiv:1502.01852; the same mode as torchvision's backbones and mmsegmentation.
     """
+    if init == "pytorch":
+        return
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -27,9 +27,6 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
 
-MAX_REDRAWS = 10
-"""How often a crop with too much of one class is drawn again; the last one is kept."""
-
 
 class Cut(NamedTuple):
     """A window of a scaled image."""
@@ -83,12 +80,13 @@ class TrainTransform:
                 steps.append(RandomBrightness())
         self.steps = A.Compose(steps, additional_targets={"geometry": "mask"})
 
-    def __call__(self, sample: Sample, key: tuple[int, int, int]) -> tuple[Sample, Window]:
+    def __call__(self, sample: Sample, key: tuple[int, ...]) -> tuple[Sample, Window]:
         """The augmented sample at crop size, and the window of it that is not padding.
 
         Args:
             sample: of any size.
-            key: (seed, epoch, index), none negative; the same key always gives the same result.
+            key: (seed, epoch, index), and which repetition where an epoch repeats an image; none negative. The same
+                key always gives the same result.
 
         Returns:
             Image, labels and geometry of exactly `spec.crop_size`, or without one of the scaled image's size.
@@ -207,7 +205,7 @@ def draw_cut(labels: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) ->
     cut = _draw_window(scaled, spec.crop_size, rng)
     if spec.max_class_share is None:
         return cut
-    for _ in range(MAX_REDRAWS):
+    for _ in range(spec.crop_draws - 1):
         window = cut_labels(labels, cut, spec.interpolation == "float")
         if largest_class_share(window) < spec.max_class_share:
             break

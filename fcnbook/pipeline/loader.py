@@ -15,13 +15,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fcnbook.files import InputError
+from fcnbook.recipe import EpochEnd, steps_per_epoch
 from fcnbook.types import Batch, Sample, SegmentationDataset, Window
 
-Key = tuple[int, int]
-"""Epoch and index: names one augmented sample of a run. Drawn with replacement, each sample is an epoch of its own."""
+Key = tuple[int, ...]
+"""Epoch and index: names one augmented sample of a run. Drawn with replacement, each sample is an epoch of its own.
 
-Transform = Callable[[Sample, tuple[int, int, int]], tuple[Sample, Window]]
-"""Augments a sample by random numbers of (seed, epoch, index) alone, as `TrainTransform` of `augment` does."""
+An image that is repeated to fill up its epoch has the number of the repetition behind them, and is augmented anew."""
+
+Transform = Callable[[Sample, tuple[int, ...]], tuple[Sample, Window]]
+"""Augments a sample by random numbers of (seed, *key) alone, as `TrainTransform` of `augment` does."""
 
 
 class TrainStream:
@@ -30,6 +33,10 @@ class TrainStream:
     Sample number g of a run (g = step * batch_size + place in the batch) is image g mod n of epoch g div n, in an
     order drawn from (seed, epoch). A batch at the end of an epoch is filled up from the next one. With replacement it
     is any of the n images, drawn from (seed, g).
+
+    Where epochs end with a batch (`epoch_end`), each begins with a new one, and place p of its step s is its image
+    s * batch_size + p. What lies beyond the last image is left out of a short batch; else the order begins again, as
+    `DistributedSampler` of PyTorch pads an epoch before it deals the images out to its replicas in turn.
     """
 
     def __init__(
@@ -45,6 +52,9 @@ class TrainStream:
         rank: int = 0,
         world_size: int = 1,
         order: Literal["shuffled", "with_replacement"] = "shuffled",
+        epoch_end: EpochEnd = "continued",
+        replicas: int = 1,
+        passes: int = 1,
     ) -> None:
         """Describe the stream; nothing is read yet.
 
@@ -59,10 +69,13 @@ class TrainStream:
             rank: which device this stream feeds, 0 to world_size - 1.
             world_size: number of devices; each gets an equal slice of every batch.
             order: shuffled: every image once an epoch. with_replacement: each draw from all images.
+            epoch_end: what becomes of the images of a shuffled epoch that fill no batch (`DataSpec.epoch_end`).
+            replicas: an epoch whose last batch is dropped is first padded to a multiple of this.
+            passes: so many of the batches here are one batch for `epoch_end`, which no epoch divides.
 
         Raises:
-            InputError: the data set is empty.
-            ValueError: the batch cannot be divided among the devices.
+            InputError: the data set is empty, or has too few images for a batch.
+            ValueError: the batch cannot be divided among the devices, or short ones would have to be divided.
         """
         if not len(dataset):
             raise InputError("There is no image to train on: the training split is empty.")
@@ -71,7 +84,20 @@ class TrainStream:
         self.dataset, self.transform, self.workers = dataset, transform, workers
         self.batch_size, self.seed, self.start_step, self.num_steps = batch_size, seed, start_step, num_steps
         share = batch_size // world_size
-        self.order = order
+        self.order, self.epoch_end, self._passes = order, epoch_end, passes
+        if epoch_end == "short" and world_size * passes > 1:
+            raise ValueError(
+                "the short batch at the end of an epoch has no equal parts for devices or passes"
+            )
+        if epoch_end != "continued":
+            whole_batch = batch_size * passes
+            self._steps_per_epoch = steps_per_epoch(len(dataset), whole_batch, epoch_end, replicas)
+            if not self._steps_per_epoch:
+                raise InputError(
+                    f"The training split has {len(dataset):,} images, too few for a batch of {whole_batch}, and this "
+                    "recipe leaves out what fills none. Take more images, a smaller batch_size, or data.epoch_end="
+                    "continued."
+                )
         self._places = range(rank * share, (rank + 1) * share)
         self._last_order = (-1, np.empty(0, np.int64))
 
@@ -81,7 +107,18 @@ class TrainStream:
 
     def keys(self, step: int) -> list[Key]:
         """Which samples this device sees at a step."""
-        return [self._key(step * self.batch_size + place) for place in self._places]
+        if self.epoch_end == "continued":
+            return [self._key(step * self.batch_size + place) for place in self._places]
+        epoch, step_of_epoch = divmod(step, self._steps_per_epoch * self._passes)
+        positions = [step_of_epoch * self.batch_size + place for place in self._places]
+        images, order = len(self.dataset), self._order(epoch)
+        if self.epoch_end == "short":
+            positions = [position for position in positions if position < images]
+        repetitions = [divmod(position, images) for position in positions]
+        return [
+            (epoch, int(order[place]), repetition) if repetition else (epoch, int(order[place]))
+            for repetition, place in repetitions
+        ]
 
     def _key(self, number: int) -> Key:
         if self.order == "with_replacement":
@@ -147,9 +184,8 @@ class _AugmentedSamples(Dataset[tuple[Sample, Window] | _Unusable]):
         self.dataset, self.transform, self.seed = dataset, transform, seed
 
     def __getitem__(self, key: Key) -> tuple[Sample, Window] | _Unusable:
-        epoch, index = key
         try:
-            return self.transform(self.dataset[index], (self.seed, epoch, index))
+            return self.transform(self.dataset[key[1]], (self.seed, *key))
         except InputError as error:
             return _Unusable(str(error))
 

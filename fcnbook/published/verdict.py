@@ -1,4 +1,10 @@
-"""The verdict on a run: its measurements beside a published row, one rule per column.
+"""The verdict on a run: its measurements beside a published row, one rule per column and tier.
+
+A score belongs to one of these tiers, which every verdict on it names with n, the number of scores behind it:
+
+- same weights: given weights were scored again, nothing was trained. PASS within 0.05 percent points, either way.
+- one seed: a run of our own, and no more than indicative. PASS at most 1.0 below, NOISE at most 2.0 below.
+- several seeds: their mean or best, by the same bands.
 
 `row_verdicts` compares measurements with a row, one `Verdict` per column; `why_no_verdict` says whether a run may be
 compared with its row at all. Scores lie in [0, 1] throughout; only `Verdict.text` speaks percent.
@@ -11,7 +17,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from fcnbook.published.table import SCORE_COLUMNS, Column, PublishedRow, Statistic, rows_of
 
@@ -25,6 +31,16 @@ Two identical runs of mmsegmentation were 0.7 apart (its issue 255); the best of
 """
 NOISE_BELOW = Decimal("2.0")
 """Percent points below that one run cannot tell from bad luck."""
+SAME_WEIGHTS_WITHIN = Decimal("0.05")
+"""Percent points of mIoU, either way, by which the same weights may differ from their published score.
+
+Nothing is random in a test: what is left are kernels of other versions and cards, and the rounding of the table.
+"""
+SAME_WEIGHTS_CAUSES = (
+    "another edition of the data or of its labels, another resize, align_corners, half precision, "
+    "or the wrong file"
+)
+"""What moves the score of the same weights by more than that."""
 
 _LABELS: dict[Column, str] = {
     "miou": "mIoU",
@@ -44,9 +60,9 @@ _CENT = Decimal("0.01")
 class Measured:
     """What a run, or several runs that differ in their seed only, measured. Empty and None: not measured."""
 
-    miou: Sequence[float] = ()
-    """One score in [0, 1] a seed, at the row's own protocol."""
-    miou_ms_flip: Sequence[float] = ()
+    miou: Sequence[float | None] = ()
+    """One score in [0, 1] per seed, at the row's own protocol; None or nan where it is missing."""
+    miou_ms_flip: Sequence[float | None] = ()
     parameters: int | None = None
     flops: int | None = None
     """Of one image of the row's `crop`; one multiply-add counts as two."""
@@ -55,6 +71,8 @@ class Measured:
     memory_gib: float | None = None
     """Peak of training on one GPU."""
     hardware: str = ""
+    same_weights: bool = False
+    """Whether given weights were scored again, and nothing was trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,9 +92,13 @@ class Verdict:
     statistic: Statistic = "mean"
     hardware: str = ""
     published_hardware: str = ""
+    same_weights: bool = False
 
     def text(self) -> str:
-        """The verdict as a line: "mIoU 73.10 vs 72.25 published, +0.85, PASS (at most 1.0 below), 1 seed"."""
+        """The verdict as a line.
+
+        "mIoU 73.10 vs 72.25 published, +0.85, PASS (at most 1.0 below), one seed, indicative, n = 1".
+        """
         parts = [f"{_LABELS[self.column]} {self._figure(self.measured, self.hardware)}"]
         if self.published is not None:
             parts[0] += f" vs {self._figure(self.published, self.published_hardware, ' published')}"
@@ -84,8 +106,13 @@ class Verdict:
             parts.append(f"{_printed(self.column, self.difference):+}{_UNITS.get(self.column, '')}")
         parts.append(f"{self.outcome} ({self._reason()})")
         if self.column in SCORE_COLUMNS:
-            parts.append("1 seed" if self.seeds == 1 else f"{self.statistic} of {self.seeds} seeds")
+            parts += [self._tier(), f"n = {self.seeds}"]
         return ", ".join(parts)
+
+    def _tier(self) -> str:
+        if self.same_weights:
+            return "same weights" if self.outcome != "NO ROW" else "given weights"
+        return "one seed, indicative" if self.seeds == 1 else f"{self.statistic} of {self.seeds} seeds"
 
     def _figure(self, value: float, hardware: str, remark: str = "") -> str:
         number = f"{_printed(self.column, value)}{_UNITS.get(self.column, '')}"
@@ -99,7 +126,14 @@ class Verdict:
         if self.column not in SCORE_COLUMNS:
             return ("" if self.outcome == "PASS" else "not ") + "equal in the printed digits"
         if math.isnan(self.measured):
-            return "the score is not a number"
+            return "the score is missing or not a finite number"
+        if self.same_weights:
+            near = f"{SAME_WEIGHTS_WITHIN} either way"
+            return (
+                f"within {near}"
+                if self.outcome == "PASS"
+                else f"not within {near}: it can be {SAME_WEIGHTS_CAUSES}"
+            )
         reasons = {"PASS": f"at most {PASS_BELOW} below", "NOISE": f"at most {NOISE_BELOW} below"}
         return reasons.get(self.outcome, f"more than {NOISE_BELOW} below")
 
@@ -107,26 +141,30 @@ class Verdict:
 def judge(
     column: Column,
     published: float | None,
-    measured: Sequence[float],
+    measured: Sequence[float | None],
     *,
     statistic: Statistic = "mean",
     hardware: str = "",
     published_hardware: str = "",
+    same_weights: bool = False,
 ) -> Verdict:
     """The verdict on one column.
 
     Scores: PASS at most 1.0 percent points below the published figure (above is always PASS), NOISE at most 2.0
-    below, else FAIL. Both are rounded to two decimals of a percent first, as tables print them, and compared as
-    decimals: 71.25 against 72.25 is exactly 1.0 below. Parameters and FLOPs: PASS when the printed digits are equal.
-    Speed and memory: SHOWN, for they are the hardware's as much as the network's. NO ROW without a published figure.
+    below, else FAIL; of the same weights PASS within 0.05 either way, else FAIL, for nothing was trained. A score that
+    is missing or not finite fails. Both figures are rounded to two decimals of a percent first, as tables print them,
+    and compared as decimals: 71.25 against 72.25 is exactly 1.0 below. Parameters and FLOPs: PASS when the printed
+    digits are equal. Speed and memory: SHOWN, for they are the hardware's as much as the network's. NO ROW without a
+    published figure.
 
     Args:
         column: what was measured.
         published: the figure of the table; scores in [0, 1]; None for a blank cell.
-        measured: one value a seed, in the same unit; a score may be nan, which fails.
+        measured: one value a seed, in the same unit; a score may be None, nan or infinite, which fails.
         statistic: how several seeds become one value.
         hardware: what `measured` ran on.
         published_hardware: what `published` ran on.
+        same_weights: whether given weights were scored again, and nothing was trained.
 
     Raises:
         ValueError: `measured` is empty, or a score is given in percent.
@@ -143,7 +181,7 @@ def judge(
         difference = _printed(column, value) - _printed(column, published)
     return Verdict(
         column=column,
-        outcome="NO ROW" if published is None else _outcome(column, difference),
+        outcome="NO ROW" if published is None else _outcome(column, difference, same_weights),
         published=published,
         measured=value,
         difference=None if difference is None else float(difference / _scale(column)),
@@ -151,19 +189,25 @@ def judge(
         statistic=statistic,
         hardware=hardware,
         published_hardware=published_hardware,
+        same_weights=same_weights,
     )
 
 
-def _check_scores(column: Column, scores: Sequence[float]) -> None:
-    wrong = [score for score in scores if not (math.isnan(score) or 0 <= score <= 1)]
+def _check_scores(column: Column, scores: Sequence[float | None]) -> None:
+    wrong = [score for score in scores if _is_finite(score) and not 0 <= score <= 1]
     if wrong:
         raise ValueError(f"{_LABELS[column]} lies in [0, 1], got {wrong[0]}. Divide percent by 100.")
 
 
-def _summarise(measured: Sequence[float], statistic: Statistic) -> float:
-    if any(math.isnan(value) for value in measured):
+def _is_finite(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
+
+
+def _summarise(measured: Sequence[float | None], statistic: Statistic) -> float:
+    found = [value for value in measured if _is_finite(value)]
+    if len(found) < len(measured):
         return math.nan
-    return float(max(measured)) if statistic == "best" else statistics.fmean(measured)
+    return float(max(found)) if statistic == "best" else statistics.fmean(found)
 
 
 def _scale(column: Column) -> int:
@@ -176,14 +220,16 @@ def _printed(column: Column, value: float) -> Decimal:
     return (Decimal(str(float(value))) * _scale(column)).quantize(_CENT)
 
 
-def _outcome(column: Column, difference: Decimal | None) -> Outcome:
+def _outcome(column: Column, difference: Decimal | None, same_weights: bool) -> Outcome:
     """The verdict where a figure is published; `difference` in the printed unit."""
     if column in ("fps", "mem_gb"):
         return "SHOWN"
-    if difference is None:  # the measured value is not a number
+    if difference is None:  # the measured value is missing or not finite
         return "FAIL"
     if column not in SCORE_COLUMNS:
         return "PASS" if difference == 0 else "FAIL"
+    if same_weights:
+        return "PASS" if abs(difference) <= SAME_WEIGHTS_WITHIN else "FAIL"
     if difference >= -PASS_BELOW:
         return "PASS"
     return "NOISE" if difference >= -NOISE_BELOW else "FAIL"
@@ -208,12 +254,13 @@ def row_verdicts(row: PublishedRow | None, measured: Measured) -> list[Verdict]:
             statistic=row.statistic if row is not None and column == "miou" else "mean",
             hardware=measured.hardware if on_hardware else "",
             published_hardware=row.hardware if on_hardware and row is not None else "",
+            same_weights=measured.same_weights,
         )
         found.append(verdict)
     return found
 
 
-def _measured_columns(measured: Measured) -> dict[Column, Sequence[float]]:
+def _measured_columns(measured: Measured) -> dict[Column, Sequence[float | None]]:
     def one(value: float | None, unit: float = 1.0) -> Sequence[float]:
         return () if value is None else (value / unit,)
 

@@ -219,13 +219,12 @@ def check_together(recipe: Recipe) -> None:
     """Refuse values that are possible alone and not together, which training would refuse after its start.
 
     Raises:
-        InputError: the batch cannot be divided into its passes, or the learning rate would have to rise.
+        InputError: the batch cannot be divided into passes and shares, or the learning rate would have to rise.
     """
-    if recipe.batch_size % recipe.accumulation:
-        raise InputError(
-            f"batch_size {recipe.batch_size} cannot be divided into {recipe.accumulation} passes: change accumulation "
-            "or batch_size."
-        )
+    try:
+        recipe.check_batch()
+    except ValueError as error:
+        raise InputError(f"{error}.") from None
     schedule, rate = recipe.schedule, recipe.optim.lr
     if schedule.policy == "poly" and rate < schedule.min_lr:
         raise InputError(

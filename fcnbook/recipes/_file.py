@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from fcnbook.files import InputError, read_json
+from fcnbook.files import InputError, one_line, read_json
 from fcnbook.recipe import Recipe, recipe_from_dict
 from fcnbook.recipes._fields import (
     NOT_BY_HAND,
@@ -48,9 +48,7 @@ def recipe_of_file(path: str | os.PathLike[str]) -> Recipe:
         check_together(recipe)
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError, OverflowError) as error:
         what = f"no such kind of part: {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(
-            f"{path} holds no recipe that can be used: {_printable(what).rstrip('.')}."
-        ) from None
+        raise InputError(f"{path} holds no recipe that can be used: {one_line(what).rstrip('.')}.") from None
     if not re.fullmatch(r"[\w.+-]{1,150}", recipe.name, re.ASCII):
         raise InputError(
             f'{path}: a recipe\'s name has letters, digits, "_", "." and "-" only; change "base", or leave it out.'
@@ -85,10 +83,6 @@ def _check_types(node: Node, prefix: str = "") -> None:
             _check_types(value, f"{prefix}{name}.")
         elif not fits(value, field.hint):
             raise ValueError(f"{prefix}{name} takes {allowed(field)}, and is {value!r:.60}")
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def recorded(recipe: Recipe, known: Recipe | None) -> Recipe:

@@ -6,8 +6,9 @@ December 2020, and the released Caffe networks of the FCN paper.
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
+from fcnbook.datasets.table import DATASETS
 from fcnbook.recipe import (
     ASPPHeadSpec,
     AugmentSpec,
@@ -30,6 +31,7 @@ from fcnbook.recipe import (
     SemanticFPNHeadSpec,
     Stage,
     VGGSpec,
+    steps_per_epoch,
 )
 
 Depth = Literal[18, 50, 101]
@@ -117,9 +119,13 @@ def fcn_on_jpu(backbone: ResNetSpec) -> ModelSpec:
 
 
 def semantic_fpn(backbone: ResNetSpec, *, norm: bool) -> ModelSpec:
-    """Semantic FPN; `norm` in the pyramid is sssegmentation's, without it mmsegmentation's."""
-    head = SemanticFPNHeadSpec(classifier_std=None if norm else 0.01)
-    return ModelSpec(backbone=backbone, neck=FPNSpec(norm=norm), head=head)
+    """Semantic FPN; with `norm` in the pyramid, and PyTorch's own start, sssegmentation's, without mmsegmentation's."""
+    return ModelSpec(
+        backbone=backbone,
+        neck=FPNSpec(norm=norm),
+        head=SemanticFPNHeadSpec(classifier_std=None if norm else 0.01),
+        head_init="pytorch" if norm else "mmsegmentation",
+    )
 
 
 def fcn_of_ssseg(backbone: ResNetSpec) -> ModelSpec:
@@ -129,6 +135,7 @@ def fcn_of_ssseg(backbone: ResNetSpec) -> ModelSpec:
         head=FCNHeadSpec(concat_input=False, classifier_std=None),
         aux_head=replace(aux_head(backbone, channels=512), classifier_std=None),
         align_corners=True,
+        head_init="pytorch",
     )
 
 
@@ -136,6 +143,7 @@ FCN_OF_AUTODRIVE = ModelSpec(
     backbone=d8(101, "b"),
     head=FCNHeadSpec(num_convs=1, concat_input=False, dropout_of="values", classifier_std=None),
     align_corners=True,
+    head_init="pytorch",
 )
 """pytorch-auto-drive's FCN, built of torchvision's parts; also the network of its three profiling rows."""
 
@@ -206,6 +214,20 @@ def mmseg(
     )
 
 
+GPUS_OF_SSSEG = 4
+"""As its documents show, and its scripts by default; for the tables nobody says. On 2 or 8 all steps are the same."""
+
+
+def _whole_epochs(
+    data: DataSpec, epochs: int, batch_size: int, replicas: int = 1, **schedule: Any
+) -> ScheduleSpec:
+    """A schedule of so many epochs of the training split as published."""
+    images = DATASETS[data.name].num_published(data.train_split)
+    assert images is not None, f"{data.name} {data.train_split} has no published number of images"
+    steps = steps_per_epoch(images, batch_size, data.epoch_end, replicas)
+    return ScheduleSpec(num_steps=epochs * steps, epochs=epochs, **schedule)
+
+
 def ssseg(
     model: ModelSpec,
     data: DataSpec,
@@ -213,23 +235,32 @@ def ssseg(
     base_size: tuple[int, int],
     crop_size: tuple[int, int],
     epochs: int,
-    steps_per_epoch: int,
     batch_size: int,
     backbone_lr_mult: float = 1.0,
 ) -> Recipe:
-    """sssegmentation's: poly 0.9 by iteration, loss over labelled pixels, logits resized once, centred padding."""
+    """sssegmentation's: poly 0.9 by iteration, loss over labelled pixels, logits resized once, centred padding.
+
+    The loss is averaged within each GPU. Each epoch is padded to a multiple of the GPUs, and images that fill no batch
+    are left out.
+    """
     assert isinstance(model.backbone, ResNetSpec)
+    data = replace(data, epoch_end="dropped")
     return Recipe(
         model=model,
         data=data,
         augment=AugmentSpec(
-            base_size=base_size, crop_size=crop_size, padding="centre", photometric="full_swapped"
+            base_size=base_size,
+            crop_size=crop_size,
+            padding="centre",
+            crop_draws=10,
+            photometric="full_swapped",
         ),
         optim=OptimSpec(backbone_lr_mult=backbone_lr_mult),
-        schedule=ScheduleSpec(num_steps=epochs * steps_per_epoch, epochs=epochs),
+        schedule=_whole_epochs(data, epochs, batch_size, GPUS_OF_SSSEG),
         loss=LossSpec(averaging="valid"),
         evaluation=EvalSpec(size=base_size, resizes="once"),
         batch_size=batch_size,
+        replicas=GPUS_OF_SSSEG,
         init=imagenet(model.backbone),
         source="sssegmentation",
     )
@@ -242,25 +273,33 @@ def autodrive(
     *,
     lr: float,
     epochs: int,
-    steps_per_epoch: int,
     amp: bool,
 ) -> Recipe:
-    """pytorch-auto-drive's: one GPU, poly 0.9 down to 0, the best of a validation every 1,000 steps is kept."""
+    """pytorch-auto-drive's: one GPU, poly 0.9 down to 0, a short batch at the end of each epoch.
+
+    The best of the weights after 999, 1,999, … completed steps is kept: its loop counts completed steps, and validates
+    where their number is 999 modulo 1,000. There is no validation at the end. With mixed precision logits are resized
+    in half precision.
+    """
+    data, batch_size = replace(data, epoch_end="short"), 8
     return Recipe(
-        model=FCN_OF_AUTODRIVE,
+        model=replace(FCN_OF_AUTODRIVE, half_resize=amp),
         data=data,
         augment=augment,
         optim=OptimSpec(lr=lr),
-        schedule=ScheduleSpec(
-            num_steps=epochs * steps_per_epoch,
-            epochs=epochs,
+        schedule=_whole_epochs(
+            data,
+            epochs,
+            batch_size,
             min_lr=0.0,
             validation_interval=1000,
+            first_validation=999,
+            validates_at_end=False,
             keep="best",
         ),
         loss=LossSpec(averaging="valid"),
         evaluation=evaluation,
-        batch_size=8,
+        batch_size=batch_size,
         precision="fp16" if amp else "fp32",
         init=("torchvision:resnet101",),
         source="pytorch-auto-drive",

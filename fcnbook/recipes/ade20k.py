@@ -25,7 +25,6 @@ def _ssseg(model: ModelSpec) -> Recipe:
         base_size=(512, 2048),
         crop_size=(512, 512),
         epochs=130,
-        steps_per_epoch=1263,
         batch_size=16,
     )
 

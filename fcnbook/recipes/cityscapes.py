@@ -54,7 +54,6 @@ def _ssseg(model: ModelSpec) -> Recipe:
         base_size=(1024, 2048),
         crop_size=(512, 1024),
         epochs=220,
-        steps_per_epoch=371,
         batch_size=8,
     )
 
@@ -106,7 +105,7 @@ RECIPES: dict[str, Recipe] = {
     "ssseg_fcn_r101-os16_512x1024_220e_cityscapes": _ssseg(fcn_of_ssseg(d16(101))),
     # Seed 002, pytorch-auto-drive
     "autodrive_fcn_r101_256x512_60e_cityscapes_amp": autodrive(
-        _DATA, _AUTODRIVE_AUGMENT, _AUTODRIVE_TEST, lr=0.004, epochs=60, steps_per_epoch=372, amp=True
+        _DATA, _AUTODRIVE_AUGMENT, _AUTODRIVE_TEST, lr=0.004, epochs=60, amp=True
     ),
     # Seed 003, mmsegmentation FastFCN and its baselines
     "deeplabv3_r50-d8_512x1024_80k_cityscapes": _512(deeplabv3(d8(50)), 80_000),

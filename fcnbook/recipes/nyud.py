@@ -3,7 +3,10 @@
 Mean IU of FCN-32s in the text of 2015: colour 29.2, colour and depth 30.5, HHA 24.2, colour and HHA 32.8. HHA is
 three images made from the depth: horizontal disparity, height above ground, angle with gravity. The released late
 fusion averages the scores of its two networks, where the text sums the predictions. One GPU. The start weights,
-Caffe's VGG16, have no public source that loads here; late fusion starts from the trained colour and HHA networks.
+Caffe's VGG16, have no public source that loads here; late fusion starts from the trained colour and HHA networks. Those
+of the paper were snapshots after 28,000 and 60,000 steps, as the names of their files say; ours are the last weights,
+after 100,000. The rate is fixed, so such snapshots are runs with `--set schedule.num_steps=28000` and `=60000`, and
+`--init` takes them.
 
     fcnbook run fcn32s_vgg16_nyud --data-root data/nyud
 """

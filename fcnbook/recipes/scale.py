@@ -65,7 +65,7 @@ def scaled(recipe: Recipe, scale: Scale, data_root: str | Path | None = None) ->
     return replace(
         recipe,
         model=_narrow(recipe.model),
-        data=_streets(recipe.data) if on_streets else recipe.data,
+        data=_streets(recipe.data) if on_streets else replace(recipe.data, epoch_end="continued"),
         augment=_tiny_augment(size, on_streets, is_color=recipe.data.inputs == "color"),
         optim=OptimSpec(name="adamw", lr=4e-3, weight_decay=0.01),
         schedule=ScheduleSpec(
@@ -84,6 +84,7 @@ def scaled(recipe: Recipe, scale: Scale, data_root: str | Path | None = None) ->
         evaluation=EvalSpec() if on_streets else EvalSpec(size=size),
         batch_size=8,
         accumulation=1,
+        replicas=1,
         precision="fp32",
         loss_scale=None,
         init=(),
@@ -105,14 +106,18 @@ def with_num_steps(recipe: Recipe, num_steps: int) -> Recipe:
     """The recipe with its whole schedule, warm-up included, stretched or squeezed to `num_steps`."""
     schedule = recipe.schedule
     factor = num_steps / schedule.num_steps
-    interval = schedule.validation_interval
+
+    def stretched(steps: int | None) -> int | None:
+        return None if steps is None else max(1, round(steps * factor))
+
     return replace(
         recipe,
         schedule=replace(
             schedule,
             num_steps=num_steps,
             warmup_steps=round(schedule.warmup_steps * factor),
-            validation_interval=None if interval is None else max(1, round(interval * factor)),
+            validation_interval=stretched(schedule.validation_interval),
+            first_validation=stretched(schedule.first_validation),
         ),
         base=recipe.name,
     )
@@ -157,6 +162,8 @@ def _narrow(model: ModelSpec) -> ModelSpec:
         neck=model.neck and replace(model.neck, channels=32),
         head=_narrow_head(model.head),
         aux_head=model.aux_head and replace(model.aux_head, channels=16, classifier_std=None),
+        head_init="mmsegmentation",
+        half_resize=False,
     )
 
 

@@ -60,7 +60,6 @@ def _ssseg(model: ModelSpec, backbone_lr_mult: float) -> Recipe:
         base_size=(512, 2048),
         crop_size=(512, 512),
         epochs=60,
-        steps_per_epoch=661,
         batch_size=16,
         backbone_lr_mult=backbone_lr_mult,
     )
@@ -68,7 +67,7 @@ def _ssseg(model: ModelSpec, backbone_lr_mult: float) -> Recipe:
 
 def _autodrive(*, amp: bool) -> Recipe:
     test = replace(_PADDED, precision="fp16" if amp else "fp32")
-    return autodrive(_VOC12, AUTODRIVE_SCALE, test, lr=0.002, epochs=30, steps_per_epoch=1323, amp=amp)
+    return autodrive(_VOC12, AUTODRIVE_SCALE, test, lr=0.002, epochs=30, amp=amp)
 
 
 _VOC11 = DataSpec(

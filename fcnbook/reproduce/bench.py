@@ -226,7 +226,12 @@ def time_images(
             _wait_for(device)
             started = clock()
             logits = segment_together(
-                model, [scaled], to_original, recipe.data, align_corners=recipe.model.align_corners
+                model,
+                [scaled],
+                to_original,
+                recipe.data,
+                align_corners=recipe.model.align_corners,
+                half_resize=recipe.model.half_resize,
             )
             argmax_classes(logits.softmax(1)).cpu()
             _wait_for(device)
@@ -367,7 +372,7 @@ def train_steps(
     """A network of the recipe after a few steps of training on noise, each with `images` crops at once."""
     model = build_segmenter(recipe).to(device)
     data, (height, width) = recipe.data, cost_size(recipe)
-    recipe = dataclasses.replace(recipe, batch_size=pictures, accumulation=1)
+    recipe = dataclasses.replace(recipe, batch_size=pictures, accumulation=1, replicas=1)
     pixels, window = (pictures, height, width), torch.tensor([0, 0, height, width])
     images = torch.randint(256, (pictures, len(data.mean), height, width), dtype=torch.uint8)
     geometric = getattr(recipe.model.head, "geometric_classes", None)

@@ -344,6 +344,7 @@ def _report(
             miou_ms_flip=() if ms_flip is None else (ms_flip.scores.miou,),
             parameters=cost.parameters,
             flops=cost.published_flops,
+            same_weights=True,
         )
         # One file is one run; the published average is of several.
         found = [v for v in row_verdicts(row, measured) if v.column != "miou_avg"]

@@ -192,7 +192,10 @@ class RunDir:
             file.write(line.encode() + b"\n")
 
     def events(self) -> list[dict[str, Any]]:
-        """All complete events so far, oldest first. After a resume steps repeat; the last line of a step holds."""
+        """All complete events so far, oldest first. After a resume steps repeat; the last line of a step holds.
+
+        Lines that are no event, or lack what its readers need, are left out, whoever wrote them.
+        """
         try:
             lines = self.events_file.read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -201,9 +204,9 @@ class RunDir:
         for line in lines:
             try:
                 event = json.loads(line)
-            except ValueError:  # empty, or half written by a process that was killed
+            except (ValueError, RecursionError):  # empty, or half written by a process that was killed
                 continue
-            if isinstance(event, dict):
+            if _is_event(event):
                 events.append(event)
         return events
 
@@ -283,7 +286,7 @@ class RunDir:
                     step, eta = event["step"], None
                 case "train":
                     step, loss = event["step"], event["loss"]
-                    speed, eta = event["images_per_second"], event["eta_s"]
+                    speed, eta = event.get("images_per_second"), event.get("eta_s")
                 case "validation":
                     miou = event["miou"]
         return Progress(step, num_steps, loss, speed, eta, miou) if num_steps else None
@@ -333,13 +336,58 @@ def _differences(found: object, wanted: object, name: str = "") -> list[str]:
     return [] if found == wanted else [f"{name} is {found} there and {wanted} here"]
 
 
+_COUNTS = ("step", "num_steps")
+_NUMBERS = ("time", "loss", "lr", "images_per_second", "eta_s", "seconds", "memory_gib")
+_NEEDED = {
+    "start": ("num_steps",),
+    "resume": ("step",),
+    "train": ("time", "step", "loss"),
+    "validation": ("step", "miou"),
+    "error": ("text",),
+    "warning": ("text",),
+    "init": ("text",),
+}
+"""What the readers of an event take from it."""
+_MOST = 2**63
+"""Numbers beyond do not come from a run."""
+
+
+def _is_event(event: object) -> bool:
+    """Whether a line out of events.jsonl has the fields of its event, each of its type."""
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return False
+    if any(name not in event for name in _NEEDED.get(event["event"], ())):
+        return False
+    return all(_fits(name, value) for name, value in event.items())
+
+
+def _fits(name: str, value: object) -> bool:
+    if name in ("text", "recipe"):
+        return isinstance(value, str)
+    if name in _COUNTS:
+        return isinstance(value, int) and 0 <= value < _MOST
+    if name == "miou":
+        return value is None or _is_number(value)
+    if name == "iou_per_class":
+        return isinstance(value, list) and all(iou is None or _is_number(iou) for iou in value)
+    if name in _NUMBERS or name.startswith("loss_"):
+        return _is_number(value)
+    return True
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < _MOST)
+
+
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        fields: dict[str, Any] = json.loads(path.read_bytes())
+        fields = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: it is not JSON ({error}).") from None
+    if not isinstance(fields, dict):
+        raise InputError(f"{path} is damaged: it holds no JSON object.")
     return fields
 
 

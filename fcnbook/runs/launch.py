@@ -105,7 +105,8 @@ class RunHandle:
             return RunReport.from_dict(fields)
         sentence = self._last_words()
         if status == 2:
-            raise InputError(sentence or f"The trainer refused its input; see {self.run_dir.log_file}.")
+            sentence = sentence or f"The trainer refused its input; see {self.run_dir.log_file}."
+            raise InputError(*sentence.split("\n"))
         if status in _STOPPED or (self._process is None and sentence is None):
             raise TrainerStopped(
                 f"The run in {self.run_dir.path} was stopped{self._where()}. The same call resumes it."

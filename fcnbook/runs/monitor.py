@@ -269,12 +269,15 @@ class _Clock:
 
 
 def validation_steps(schedule: ScheduleSpec) -> set[int]:
-    """Evenly spaced steps, or every so many; the last is the end of training."""
+    """Completed steps after which weights are scored: evenly spaced, or every so many. Never empty."""
     last, interval = schedule.num_steps, schedule.validation_interval
-    if interval is not None:
-        return {*range(interval, last, interval), last}
-    count = schedule.num_validations
-    return {round(last * i / count) for i in range(1, count + 1)}
+    if interval is None:
+        count = schedule.num_validations
+        return {round(last * i / count) for i in range(1, count + 1)}
+    steps = {*range(schedule.first_validation or interval, last + 1, interval)}
+    if schedule.validates_at_end or schedule.keep == "last" or not steps:
+        steps.add(last)
+    return steps
 
 
 def _best_validation(events: list[dict[str, Any]], step: int) -> tuple[int, float]:
@@ -286,4 +289,6 @@ def _best_validation(events: list[dict[str, Any]], step: int) -> tuple[int, floa
 
 def _seconds_until(events: list[dict[str, Any]], step: int) -> float:
     """Seconds of training that led to `step`, in earlier processes."""
-    return max((e["seconds"] for e in events if e["event"] == "train" and e["step"] <= step), default=0.0)
+    return max(
+        (e.get("seconds", 0.0) for e in events if e["event"] == "train" and e["step"] <= step), default=0.0
+    )

@@ -10,7 +10,6 @@ import dataclasses
 import datetime
 import math
 import platform
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import fcnbook
-from fcnbook.files import InputError, write_json
+from fcnbook.files import InputError, markdown_text, one_line, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -102,18 +101,20 @@ class RunReport(Provenance):
 
     @staticmethod
     def from_dict(fields: dict[str, Any]) -> RunReport:
-        """The report whose fields a result.json holds.
+        """The report whose fields a result.json holds; every text in it is one line that a terminal may show.
 
         Raises:
             InputError: a field is missing, unknown, or not of its type.
         """
         try:
-            report = RunReport(**fields)
+            report = RunReport(**{name: _as_lines(value) for name, value in fields.items()})
             for name, hint in get_type_hints(RunReport).items():
                 if not _fits(getattr(report, name), hint):
                     raise TypeError(f"'{name}' is {str(getattr(report, name))[:40]!r}")
+            if len(report.classes) != len(report.iou_per_class):
+                raise TypeError(f"{len(report.classes)} classes have {len(report.iou_per_class)} IoUs")
             return report
-        except TypeError as error:
+        except (TypeError, RecursionError) as error:
             raise InputError(
                 f"This result.json is damaged or from another version of fcnbook ({error}). Remove it and run again: "
                 "the same call scores the last checkpoint."
@@ -121,7 +122,7 @@ class RunReport(Provenance):
 
     def table_row(self) -> str:
         """One line of a Markdown table under `TABLE_HEAD`. Texts are escaped, for they may come from any file."""
-        recipe, scale, data, verdict = map(_markdown_text, (self.recipe, self.scale, self.data, self.verdict))
+        recipe, scale, data, verdict = map(markdown_text, (self.recipe, self.scale, self.data, self.verdict))
         ms_flip = "-" if self.miou_ms_flip is None else f"{100 * self.miou_ms_flip:.2f}"
         return (
             f"| {recipe} | {scale} | {data} | {100 * self.miou:.2f} | {ms_flip} "
@@ -134,24 +135,37 @@ class RunReport(Provenance):
         return f"{TABLE_HEAD}\n{self.table_row()}"
 
 
+def _as_lines(value: Any) -> Any:
+    """A value out of JSON whose texts are lines, those in lists and objects too."""
+    if isinstance(value, str):
+        return one_line(value)
+    if isinstance(value, list):
+        return [_as_lines(item) for item in value]
+    if isinstance(value, dict):
+        return {one_line(key): _as_lines(item) for key, item in value.items()}
+    return value
+
+
 def _fits(value: object, hint: Any) -> bool:
-    """Whether a value out of JSON is what an annotation says; what lists and objects hold is not looked at."""
-    kinds = [get_origin(kind) or kind for kind in (get_args(hint) if isinstance(hint, UnionType) else [hint])]
-    return isinstance(value, tuple(kinds)) or (float in kinds and isinstance(value, int))
+    """Whether a value out of JSON is what an annotation says, in lists and objects too."""
+    if isinstance(hint, UnionType):
+        return any(_fits(value, kind) for kind in get_args(hint))
+    if hint is Any:
+        return True
+    if hint in (int, float):
+        whole = isinstance(value, int) and abs(value) < 2**63
+        return whole or (hint is float and isinstance(value, float))
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(item, *get_args(hint)) for item in value)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(_fits(item, get_args(hint)[1]) for item in value.values())
+    return isinstance(value, hint)
 
 
 TABLE_HEAD = (
     "| recipe | scale | data | mIoU | ms+flip | mAcc | aAcc | params M | GFLOPs | s | seed | verdict |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
-
-
-def _markdown_text(text: str) -> str:
-    """Text that a Markdown table shows as it is: no HTML, no link, no formula, no end of the cell or of the line."""
-    one_line = " ".join(text.split())
-    return re.sub(
-        r"[^\w\s.,:;%+=/()-]|:(?=//)|(?i:(?<=www))\.", lambda found: f"&#{ord(found[0])};", one_line
-    )
 
 
 def none_if_nan(value: float) -> float | None:

@@ -7,6 +7,7 @@ networks the next stage begins with (32s -> 16s -> 8s, colour and HHA -> late fu
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from fcnbook.files import InputError
 from fcnbook.recipe import Recipe
 from fcnbook.recipes import RECIPES
 from fcnbook.runs.folder import RunDir
-from fcnbook.weights.checkpoint import WEIGHTS_FILE
+from fcnbook.runs.scored import read_scored
+from fcnbook.weights.checkpoint import WEIGHTS_FILE, Say
 from fcnbook.weights.load import load_start_weights
 from fcnbook.weights.torch_files import read_safetensors
 
@@ -24,13 +26,19 @@ STREAMS = ("color", "hha")
 """Which of two start networks goes into which stream of late fusion."""
 
 
-def load_init(model: nn.Module, recipe: Recipe, given: Sequence[str | os.PathLike[str]] = ()) -> list[str]:
+def load_init(
+    model: nn.Module,
+    recipe: Recipe,
+    given: Sequence[str | os.PathLike[str]] = (),
+    say: Say = warnings.warn,
+) -> list[str]:
     """Load the start weights of a recipe, in place.
 
     Args:
         model: the network, with random weights.
         recipe: its `init` names the start weights.
         given: files or run folders in place of what the names stand for; one a name, or none at all.
+        say: takes a sentence where the last checkpoint of a run is damaged and the one before is taken.
 
     Returns:
         What was loaded from where, a sentence a source.
@@ -48,7 +56,7 @@ def load_init(model: nn.Module, recipe: Recipe, given: Sequence[str | os.PathLik
         source = Path(given[position]) if given else None
         stream = STREAMS[position] if len(recipe.init) == len(STREAMS) else None
         if name in RECIPES:
-            sentences.append(_load_stage(model, source or _trained(name, recipe), stream))
+            sentences.append(_load_stage(model, source or _trained(name, recipe), stream, say))
         else:
             report = load_start_weights(model, source or name)
             sentences.append(str(report))
@@ -66,9 +74,9 @@ def _trained(name: str, recipe: Recipe) -> Path:
     return folder
 
 
-def _load_stage(model: nn.Module, path: Path, stream: str | None) -> str:
+def _load_stage(model: nn.Module, path: Path, stream: str | None, say: Say) -> str:
     """Copy all but the new skip's layers, as the paper does from one stage to the next."""
-    weights = _read(path)
+    weights = _read(path, say)
     if stream is not None:
         weights = {_in_stream(name, stream): tensor for name, tensor in weights.items()}
     own = model.state_dict()
@@ -89,9 +97,12 @@ def _is_new(name: str) -> bool:
     return any(part.startswith(("score_pool", "upscore")) for part in name.split("."))
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
-    folder = RunDir(path).scored_weights() if path.is_dir() else None
-    file = (folder or path) / WEIGHTS_FILE if path.is_dir() else path
+def _read(path: Path, say: Say) -> Mapping[str, Tensor]:
+    """The weights of a run folder, a checkpoint folder or a file."""
+    scored = read_scored(RunDir(path), say) if path.is_dir() else None
+    if scored is not None:
+        return scored[1]
+    file = path / WEIGHTS_FILE if path.is_dir() else path
     if not file.is_file():
         raise InputError(
             f"There are no weights at {file}. Give a run folder with a checkpoint, or a .safetensors file."

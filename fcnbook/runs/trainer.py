@@ -46,7 +46,7 @@ from fcnbook.recipe import (
 from fcnbook.recipes import RECIPES
 from fcnbook.runs.folder import RunDir
 from fcnbook.runs.limits import check_execution
-from fcnbook.runs.monitor import RunMonitor, RunParts
+from fcnbook.runs.monitor import RunMonitor, RunParts, validation_steps
 from fcnbook.runs.report import (
     RunReport,
     find_provenance,
@@ -211,7 +211,8 @@ def _finish(
             monitor.validate(start_step)
         if start_step < schedule.num_steps:
             _train(parts, monitor, start_step)
-        scores = monitor.validate(schedule.num_steps)
+        if schedule.num_steps in validation_steps(schedule):
+            scores = monitor.validate(schedule.num_steps)
         which_weights = ""
         if schedule.keep == "best":
             load_weights(parts.model, run_dir.best_folder)
@@ -238,18 +239,16 @@ def _start(parts: RunParts, init: Sequence[str | os.PathLike[str]]) -> int:
         device=str(parts.device),
         pid=os.getpid(),
     )
+
+    def warn(sentence: str) -> None:
+        run_dir.append_event("warning", text=sentence)
+
     step = 0
     if checkpoint is None:
-        for sentence in load_init(parts.model, recipe, init):
+        for sentence in load_init(parts.model, recipe, init, warn):
             run_dir.append_event("init", text=sentence)
     else:
-        step = resume(
-            checkpoint,
-            parts.model,
-            parts.optimizer,
-            parts.scaler,
-            say=lambda sentence: run_dir.append_event("warning", text=sentence),
-        )
+        step = resume(checkpoint, parts.model, parts.optimizer, parts.scaler, warn)
         run_dir.append_event("resume", step=step)
     reason = _why_no_verdict(parts)
     if reason and recipe.scale == "full":

@@ -148,7 +148,7 @@ def dots_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], title: str,
                 places = [group * step + series.index(name) for name in row]
                 axes.plot(places, list(row.values()), color="#c4c4cc", lw=1, zorder=1)
                 colours = [LINE_COLOURS[series.index(name) % len(LINE_COLOURS)] for name in row]
-                axes.scatter(places, list(row.values()), s=22, c=colours, zorder=2)
+                axes.scatter(places, list(row.values()), s=22, c=colours, zorder=2, clip_on=False)
         for index, name in enumerate(series):
             axes.scatter([], [], s=22, c=LINE_COLOURS[index % len(LINE_COLOURS)], label=name)
         axes.set_xticks([group * step + (len(series) - 1) / 2 for group in range(len(groups))], list(groups))
@@ -156,7 +156,11 @@ def dots_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], title: str,
         axes.set_ylim(0, 100)
         axes.set_title(title)
         axes.legend(
-            loc="lower right", bbox_to_anchor=(1, 0.99), ncols=max(1, len(series)), borderaxespad=0, handletextpad=0.1
+            loc="lower right",
+            bbox_to_anchor=(1, 0.99),
+            ncols=max(1, len(series)),
+            borderaxespad=0,
+            handletextpad=0.1,
         )
     return figure
 

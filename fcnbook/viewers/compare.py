@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fcnbook.files import InputError
+from fcnbook.files import InputError, one_line
 from fcnbook.published import Measured, row_verdicts, rows_of, why_no_verdict
 from fcnbook.runs.folder import RunDir
 
@@ -447,10 +447,10 @@ def _list(found: dict[str, Any], name: str) -> list[Any]:
 
 
 def _text(value: Any, name: str) -> str:
-    """A text that may be printed: control characters, which could forge lines of a terminal, become spaces."""
+    """A text in one line, which no longer can forge lines of a terminal."""
     if not isinstance(value, str):
         raise ValueError(f"{name} is no text")
-    return "".join(letter if letter.isprintable() else " " for letter in value)
+    return one_line(value)
 
 
 def _whole(value: Any, name: str) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
 
-from fcnbook.files import InputError
+from fcnbook.files import InputError, markdown_text, one_line
 
 
 class Guess(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no annotations
@@ -58,19 +58,21 @@ class Guess(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no annotation
         self.answer.disabled = True
         shown = self._with_unit(answer)
         if guess is None:
-            print(f"No guess was written down. It is {shown}.")
+            print(one_line(f"No guess was written down. It is {shown}."))
         elif guess == answer:
-            print(f"You guessed {self._with_unit(guess)}: right.")
+            print(one_line(f"You guessed {self._with_unit(guess)}: right."))
         else:
-            print(f"You guessed {self._with_unit(guess)}. It is {shown}.")
+            print(one_line(f"You guessed {self._with_unit(guess)}. It is {shown}."))
 
     def _with_unit(self, value: str | float) -> str:
         return value if isinstance(value, str) else f"{value:.4g} {self.unit}".strip()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        choices = [f"- {option}" for option in self.options or ()] or [
-            f"(a number, {self.unit or 'no unit'})"
-        ]
-        lines = [f"Your guess, before you run the next cell: {self.question}", "", *choices]
-        text = "\n".join(lines)
-        return (super()._repr_mimebundle_(**kwargs) or {}) | {"text/plain": text, "text/markdown": text}
+        texts = {"text/plain": self._text(one_line), "text/markdown": self._text(markdown_text)}
+        return (super()._repr_mimebundle_(**kwargs) or {}) | texts
+
+    def _text(self, shown: Callable[[str], str]) -> str:
+        """Question and answers as a list; `shown` makes texts, which may hold names out of files, fit for it."""
+        choices = [f"- {shown(option)}" for option in self.options or ()]
+        choices = choices or [f"(a number, {shown(self.unit or 'no unit')})"]
+        return "\n".join([f"Your guess, before you run the next cell: {shown(self.question)}", "", *choices])

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from fcnbook import draw
+from fcnbook.files import one_line
 from fcnbook.labels import LabelSet
 from fcnbook.metrics import Scores, compute_scores, confusion_matrix
 from fcnbook.types import Sample, SegmentationDataset
@@ -253,7 +254,8 @@ class MaskViewer(BoxWithStill):
             f"{percent(group[self.index].miou)} ({name})"
             for group, name in zip(self._scores, self._names, strict=False)
         )
-        return f"{self._samples[self.index].name}: mIoU of this image {scores}; {place}, {self.order.label}"
+        name = self._samples[self.index].name
+        return one_line(f"{name}: mIoU of this image {scores}; {place}, {self.order.label}")
 
     def still_image(self) -> draw.RGBImage:
         """The view with its headline, and the legend with the IoU of each class in this image."""

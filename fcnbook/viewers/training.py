@@ -23,7 +23,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from fcnbook import draw
-from fcnbook.files import InputError, read_image
+from fcnbook.files import InputError, one_line, read_image
 from fcnbook.labels import LabelSet
 from fcnbook.recipe import Execution, Recipe
 from fcnbook.runs.folder import RunDir, notebook_runs, run_folder
@@ -61,9 +61,9 @@ def run_view(
     losses = {"loss": curves.series("loss")}
     if len(names) > 1:  # with a single part, it is the loss
         losses |= {name.removeprefix("loss_"): curves.series(name) for name in names}
-    last: dict[str, Any] = curves.validations[-1] if curves.validations else {"step": 0, "iou_per_class": []}
-    ious = [number(iou) for iou in last["iou_per_class"]]
-    if label_set is None:
+    last: dict[str, Any] = curves.validations[-1] if curves.validations else {"step": 0}
+    ious = [number(iou) for iou in last.get("iou_per_class", [])]
+    if label_set is None or len(ious) not in (0, label_set.num_classes):  # the files of the run disagree
         label_set = LabelSet(tuple(str(k) for k in range(len(ious))), ((86, 140, 200),) * len(ious))
     rates = curves.series("lr") if recipe is None else scheduled_rates(recipe)
     lines = charts.lines_figure(losses, curves.miou(), rates, num_steps=curves.num_steps, width=width)
@@ -153,6 +153,9 @@ class TrainingWatcher(BoxWithStill):
 
     def summary(self) -> str:
         """One line: how far, how good, how long still."""
+        return one_line(self._summary())
+
+    def _summary(self) -> str:
         curves = self._curves
         if not curves.num_steps:
             return f"{self._run.path}: not started yet"
@@ -162,14 +165,14 @@ class TrainingWatcher(BoxWithStill):
         if curves.validations:
             parts.append(f"mIoU {percent(number(curves.validations[-1]['miou']))}")
         if curves.train and self.status == "running":
-            parts.append(f"{curves.train[-1]['images_per_second']:.3g} images/s")
+            parts.append(f"{curves.train[-1].get('images_per_second', math.nan):.3g} images/s")
             left = self.seconds_left()
             parts.append("time left unknown" if left is None else f"{_duration(left)} left")
         if self.status == "stopped":
-            why = (
-                curves.last["text"] if curves.last["event"] == "error" else "start the run again to resume it"
+            failed = curves.last["event"] == "error"
+            parts.append(
+                " ".join(curves.last["text"].split()) if failed else "start the run again to resume it"
             )
-            parts.append(why)
         return ", ".join(parts)
 
     def _how_far(self) -> str:
@@ -188,7 +191,7 @@ class TrainingWatcher(BoxWithStill):
         if steps := last["step"] - recent[0]["step"]:
             left = (self._curves.num_steps - last["step"]) * (last["time"] - recent[0]["time"]) / steps
         else:
-            left = last["eta_s"]
+            left = last.get("eta_s", math.nan)
         return max(0.0, float(left - (time.time() - last["time"])))
 
     def still_image(self) -> draw.RGBImage:

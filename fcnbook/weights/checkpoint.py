@@ -14,15 +14,15 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from fcnbook.files import InputError, flush_folder, write_atomic
+from fcnbook.files import InputError, flush_folder, write_atomic, write_error
 from fcnbook.weights.torch_files import (
     CHECKSUMS,
     DamagedError,
@@ -40,6 +40,7 @@ KEPT = 2
 
 Say = Callable[[str], object]
 """Takes a sentence for the reader."""
+Taken = TypeVar("Taken")
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
@@ -155,57 +156,80 @@ def resume(
     Raises:
         InputError: every checkpoint is damaged, or it belongs to another network.
     """
-    damaged: dict[Path, str] = {}
-    older = [path for path in find_checkpoints(checkpoint.parent) if path.name < checkpoint.name]
-    for candidate in (checkpoint, *reversed(older)):
-        try:
-            _load_own(model, candidate)
-            state = _read_state(candidate)
-            _restore(state, candidate, optimizer, scaler)
-        except DamagedError as error:
-            damaged[candidate] = str(error)
-            continue
-        for path, why in damaged.items():
-            say(f"{why} It is now in {_set_aside(path)}; the run goes on from {candidate.name}.")
+
+    def restore(candidate: Path) -> int:
+        fill_network(model, read_checkpoint(candidate), candidate / WEIGHTS_FILE)
+        state = read_state(candidate)
+        _restore(state, candidate, optimizer, scaler)
         return int(state["step"])
-    raise InputError(f"{' '.join(damaged.values())} Delete {checkpoint.parent} to start the run anew.")
+
+    older = [path for path in find_checkpoints(checkpoint.parent) if path.name < checkpoint.name]
+    taken, step, damaged = _take_newest([*older, checkpoint], restore)
+    if taken is None or step is None:
+        raise InputError(f"{' '.join(damaged.values())} Delete {checkpoint.parent} to start the run anew.")
+    for path, why in damaged.items():
+        say(f"{why} It is now in {_set_aside(path)}; the run goes on from {taken.name}.")
+    return step
 
 
-def load_newest(model: nn.Module, folder: Path, say: Say = warnings.warn) -> bool:
-    """Load the newest weights in a folder of checkpoints, in place; False where there is no checkpoint.
+def read_newest(folder: Path, say: Say = warnings.warn) -> tuple[Path, dict[str, Tensor]] | None:
+    """The newest weights in a folder of checkpoints, and their file; None where there is no checkpoint.
 
     Args:
-        model: the network.
         folder: `RunDir.checkpoint_folder`; nothing in it is changed.
         say: takes a sentence where the newest is damaged and an older one is taken.
 
     Raises:
-        InputError: every checkpoint is damaged, or it belongs to another network.
+        InputError: every checkpoint is damaged.
     """
-    damaged: list[str] = []
-    for checkpoint in reversed(find_checkpoints(folder)):
-        try:
-            _load_own(model, checkpoint)
-        except DamagedError as error:
-            damaged.append(str(error))
-            continue
-        for why in damaged:
-            say(f"{why} The weights of {checkpoint.name} are taken instead.")
-        return True
+    taken, weights, damaged = _take_newest(find_checkpoints(folder), read_checkpoint)
+    if taken is not None and weights is not None:
+        for why in damaged.values():
+            say(f"{why} The weights of {taken.name} are taken instead.")
+        return taken / WEIGHTS_FILE, weights
     if damaged:
-        raise InputError(f"{' '.join(damaged)} There is no older checkpoint.")
-    return False
+        raise InputError(f"{' '.join(damaged.values())} There is no older checkpoint.")
+    return None
 
 
-def _load_own(model: nn.Module, checkpoint: Path) -> None:
+def _take_newest(
+    checkpoints: Sequence[Path], read: Callable[[Path], Taken]
+) -> tuple[Path | None, Taken | None, dict[Path, str]]:
+    """The newest checkpoint that is not damaged, what `read` makes of it, and what is wrong with newer ones.
+
+    Args:
+        checkpoints: oldest first.
+        read: raises a DamagedError where one is damaged.
+    """
+    damaged: dict[Path, str] = {}
+    for checkpoint in reversed(checkpoints):
+        try:
+            return checkpoint, read(checkpoint), damaged
+        except DamagedError as error:
+            damaged[checkpoint] = str(error)
+    return None, None, damaged
+
+
+def read_checkpoint(checkpoint: Path) -> dict[str, Tensor]:
+    """The weights in a checkpoint folder.
+
+    Raises:
+        DamagedError: they are missing, or not what was written.
+    """
     if not (checkpoint / WEIGHTS_FILE).is_file():
         raise DamagedError(f"{checkpoint / WEIGHTS_FILE} is missing.")
-    load_weights(model, checkpoint)
+    return read_safetensors(checkpoint / WEIGHTS_FILE)
 
 
-def _read_state(checkpoint: Path) -> dict[str, Any]:
-    """What lies beside the weights, which have been read."""
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """What lies beside the weights of a checkpoint, which have been read.
+
+    Raises:
+        DamagedError: it is missing, or not what was written.
+    """
     path = checkpoint / STATE_FILE
+    if not path.is_file():
+        raise DamagedError(f"{path} is missing.")
     try:
         data = path.read_bytes()
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -240,7 +264,10 @@ def _set_aside(checkpoint: Path) -> Path:
     name = checkpoint.name.replace("step", "damaged")
     names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
     aside = next(path for path in map(checkpoint.with_name, names) if not os.path.lexists(path))
-    os.rename(checkpoint, aside)
+    try:
+        os.rename(checkpoint, aside)
+    except OSError as error:
+        raise write_error(aside, error) from error
     return aside
 
 
@@ -259,7 +286,20 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     file = path / WEIGHTS_FILE if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"There are no weights at {file}. Give a checkpoint folder or a .safetensors file.")
-    weights = read_safetensors(file)
+    fill_network(model, read_safetensors(file), file)
+
+
+def fill_network(model: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
+    """Put weights into a network, in place: every one has its place, and none of the network's is left out.
+
+    Args:
+        model: the network.
+        weights: by name.
+        file: where they come from, for the sentence.
+
+    Raises:
+        InputError: names or shapes are not those of the network, which stays as it was.
+    """
     expected = model.state_dict()
     problems = [f"missing {name}" for name in expected.keys() - weights.keys()]
     problems += [f"left over {name}" for name in weights.keys() - expected.keys()]

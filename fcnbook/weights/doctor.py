@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,15 @@ import torch
 from torch import Tensor
 
 from fcnbook.build import build_model
+from fcnbook.files import one_line
 from fcnbook.published import PUBLISHED
 from fcnbook.recipe import FCNHeadSpec, FCNSkipHeadSpec, JPUSpec, ModelSpec, Recipe, ResNetSpec
 from fcnbook.recipes import RECIPES, scaled
-from fcnbook.weights.checkpoint import STATE_CHECKSUM
+from fcnbook.weights.checkpoint import STATE_CHECKSUM, WEIGHTS_FILE, read_state
 from fcnbook.weights.load import SSSEG_CORNERS, Match, WeightsFile, match_entries, read_weights
 from fcnbook.weights.names import Source, Traits, listed
 from fcnbook.weights.sources import START_WEIGHTS, V2_PREFIXES, find_owner
-from fcnbook.weights.torch_files import CHECKSUMS, read_header
+from fcnbook.weights.torch_files import CHECKSUMS, DamagedError, read_header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,11 @@ def examine(path: str | Path) -> Examination:
         nearest=nearest,
         problems=tuple(best.problems),
         dropped=best.dropped,
-        warnings=(*file.warnings, *_find_traps(file, [] if owner or header else fits)),
+        warnings=(
+            *file.warnings,
+            *_find_damage_beside(file.path),
+            *_find_traps(file, [] if owner or header else fits),
+        ),
     )
 
 
@@ -118,7 +124,7 @@ def describe(examination: Examination) -> str:
     for reason in dict.fromkeys(e.dropped.values()):
         facts.append(("left out", f"{listed(n for n, why in e.dropped.items() if why == reason)} ({reason})"))
     facts += [("note", warning) for warning in e.warnings]
-    return "\n".join(f"{name:<10} {text}" for name, text in facts)
+    return "\n".join(f"{name:<10} {one_line(text)}" for name, text in facts)
 
 
 def doctor_checkpoint(path: str | Path) -> int:
@@ -144,7 +150,10 @@ def _network_state(model: ModelSpec, num_classes: int) -> Mapping[str, Tensor]:
         return build_model(model, num_classes).state_dict()
 
 
-_TRACELESS = ("align_corners", "dilation", "dropout", "dropout_of", "classifier_std", "at_once")
+_TRACELESS = (
+    *("align_corners", "dilation", "dropout", "dropout_of", "classifier_std", "head_init", "half_resize"),
+    "at_once",
+)
 
 
 def _traceless(spec: Any) -> Any:
@@ -203,6 +212,17 @@ def _find_header(file: WeightsFile) -> dict[str, str]:
         return {}
     checksums = (CHECKSUMS, STATE_CHECKSUM)
     return {key: value for key, value in read_header(file.path).items() if key not in checksums}
+
+
+def _find_damage_beside(path: Path) -> list[str]:
+    """What is wrong with the state beside the weights of a checkpoint, without which no run goes on from it."""
+    if path.name != WEIGHTS_FILE or re.fullmatch(r"step-\d{8}", path.parent.name) is None:
+        return []
+    try:
+        read_state(path.parent)
+    except DamagedError as error:
+        return [f"{error} A run resumes from the checkpoint before this one."]
+    return []
 
 
 def _find_traps(file: WeightsFile, fits: tuple[str, ...] | list[str]) -> list[str]:

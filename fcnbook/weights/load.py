@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fcnbook.files import InputError, write_atomic
+from fcnbook.files import InputError, one_line, write_atomic
 from fcnbook.recipe import Recipe
 from fcnbook.recipes import RECIPES
 from fcnbook.weights.names import (
@@ -40,6 +40,9 @@ from fcnbook.weights.torch_files import read_safetensors, read_torch_file
 
 MAX_ENTRIES = 20_000
 """Of a state dict; ResNet-101 with its heads has 700. More would take gigabytes to compare with every recipe."""
+
+MAX_VALUES = 2**32
+"""Numbers in a state dict; VGG16 has 1.4e8. A few bytes can claim any size, as a tensor that repeats one number."""
 
 # --- Reading a file --------------------------------------------------------------------------------------------------
 
@@ -89,7 +92,7 @@ class LoadReport:
         for reason in sorted(set(self.dropped.values())):
             names = [name for name, why in self.dropped.items() if why == reason]
             lines.append(f"left out ({reason}): {listed(names)}")
-        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+        return "\n".join([*lines, *(f"warning: {one_line(warning)}" for warning in self.warnings)])
 
 
 def read_weights(path: str | Path) -> WeightsFile:
@@ -103,7 +106,12 @@ def read_weights(path: str | Path) -> WeightsFile:
     """
     path = Path(path)
     if path.is_dir():
-        path = path / "model.safetensors"
+        folder, path = path, path / "model.safetensors"
+        if not path.is_file():
+            raise InputError(
+                f"{folder} is a folder without model.safetensors. Give a file of weights, or the folder of one "
+                "checkpoint, such as checkpoint/step-00000300 of a run."
+            )
     warnings, bookkeeping = list[str](), dict[str, str]()
     if path.suffix == ".safetensors":
         state = read_safetensors(path)
@@ -118,6 +126,11 @@ def read_weights(path: str | Path) -> WeightsFile:
     if len(state) > MAX_ENTRIES:
         raise InputError(
             f"{path} holds {len(state):,} entries; no network here has as many as {MAX_ENTRIES:,}."
+        )
+    values = sum(value.numel() for value in state.values())
+    if values > MAX_VALUES:
+        raise InputError(
+            f"{path} claims to hold {values:,} numbers; no network here has as many as {MAX_VALUES:,}."
         )
     if all(name.startswith("module.") for name in state):  # saved from inside a wrapper for several devices
         state = {name.removeprefix("module."): value for name, value in state.items()}
@@ -141,7 +154,11 @@ def _find_state(value: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, st
     if isinstance(value, Mapping):
         for key in ("state_dict", "model"):
             if isinstance(value.get(key), Mapping):
-                bookkeeping = {str(other): "bookkeeping of the training" for other in value if other != key}
+                bookkeeping = {
+                    other: "bookkeeping of the training"
+                    for other in value
+                    if isinstance(other, str) and other != key
+                }
                 value = value[key]
                 break
     if not isinstance(value, Mapping) or not value:
@@ -149,10 +166,12 @@ def _find_state(value: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, st
             f"{path} holds no weights by name. A file with a whole pickled network is not read, since that would run "
             "code: save its state_dict instead."
         )
-    strange = [str(name) for name, entry in value.items() if not isinstance(entry, Tensor)]
+    if not all(isinstance(name, str) for name in value):
+        raise InputError(f"{path} holds no weights by name: some of its names are no text.")
+    strange = [name for name, entry in value.items() if not isinstance(entry, Tensor)]
     if strange:
         raise InputError(f"{path} holds entries that are no tensors beside its weights: {listed(strange)}.")
-    return {str(name): entry.detach() for name, entry in value.items()}, bookkeeping
+    return {name: entry.detach() for name, entry in value.items()}, bookkeeping
 
 
 # --- Loading ---------------------------------------------------------------------------------------------------------

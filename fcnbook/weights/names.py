@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor
 
-from fcnbook.files import InputError
+from fcnbook.files import InputError, one_line
 from fcnbook.models.backbones.resnet import DEPTHS
 
 Source = Literal[
@@ -28,10 +28,10 @@ SHOWN = 8
 
 
 def listed(names: Iterable[str]) -> str:
-    """Up to eight names, and how many more there are."""
+    """Up to eight names, which may come from any file, in one line, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(map(one_line, names[:SHOWN])) + more
 
 
 def shape_text(value: Tensor) -> str:

@@ -37,21 +37,24 @@ class StartWeights:
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _OPEN_MMLAB = "https://download.openmmlab.com/pretrain/third_party/"
-_SAME = "The second file is the one of 2020, from which the published networks started; both are called V1."
+_SAME = (
+    "The first file is the one from which the published networks started; the second holds the same weights (V1), "
+    "stored anew in 2020."
+)
 
 START_WEIGHTS: dict[str, StartWeights] = {
     "torchvision:resnet18": StartWeights(
-        urls=(f"{_TORCHVISION}resnet18-f37072fd.pth", f"{_TORCHVISION}resnet18-5c106cde.pth"),
+        urls=(f"{_TORCHVISION}resnet18-5c106cde.pth", f"{_TORCHVISION}resnet18-f37072fd.pth"),
         kind="torchvision",
         note=_SAME,
     ),
     "torchvision:resnet50": StartWeights(
-        urls=(f"{_TORCHVISION}resnet50-0676ba61.pth", f"{_TORCHVISION}resnet50-19c8e357.pth"),
+        urls=(f"{_TORCHVISION}resnet50-19c8e357.pth", f"{_TORCHVISION}resnet50-0676ba61.pth"),
         kind="torchvision",
         note=_SAME,
     ),
     "torchvision:resnet101": StartWeights(
-        urls=(f"{_TORCHVISION}resnet101-63fe2227.pth", f"{_TORCHVISION}resnet101-5d3b4d8f.pth"),
+        urls=(f"{_TORCHVISION}resnet101-5d3b4d8f.pth", f"{_TORCHVISION}resnet101-63fe2227.pth"),
         kind="torchvision",
         note=_SAME,
     ),

@@ -66,11 +66,11 @@ def read_torch_file(path: Path) -> Contents:
     if not start.startswith((ZIP_START, LEGACY_START)):
         raise InputError(f"{path} {_what_else(start)} Fetch the file again.")
     try:
-        return Contents(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception:  # torch raises a dozen types; what follows tells damage from unknown classes
-        pass
-    try:
-        return _read_with_stand_ins(path)
+        names = _find_names(path)
+        try:
+            return Contents(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception:  # torch raises a dozen types; what follows tells damage from unknown classes
+            return _read_with_stand_ins(path, names)
     except InputError:
         raise
     except Exception as error:
@@ -176,10 +176,11 @@ _KNOWN_TO_TORCH = ("torch.", "collections.OrderedDict", "builtins.set", "_codecs
 """Beginnings of names that are in every file."""
 MAX_PICKLE = 64 * 2**20
 """Bytes of the pickle in a zip archive; that of a large network has half a megabyte."""
+MAX_WORK = 2**23
+"""Steps of reading a pickle; that of ResNet-101 with its heads takes 60 thousand."""
 
 
-def _read_with_stand_ins(path: Path) -> Contents:
-    names = _find_names(path)
+def _read_with_stand_ins(path: Path, names: set[str]) -> Contents:
     _refuse_calls(names, path)
     stand_ins: list[Any] = [
         (type("StandIn", (_StandIn,), {}), name) for name in names
@@ -207,14 +208,63 @@ def _find_names(path: Path) -> set[str]:
 
 
 def _names_in(pickled: IO[bytes]) -> set[str]:
-    """The names in one pickle; the file then stands behind it."""
-    names = set()
+    """The names in one pickle; the file then stands behind it.
+
+    Raises:
+        ValueError: it is damaged, or reading it would take more than `MAX_WORK` steps.
+    """
+    names, work = set(), _Work()
     for opcode, argument, _ in pickletools.genops(pickled):
+        work.add(opcode, argument)
         if opcode.name in ("GLOBAL", "INST"):
             module, _, name = str(argument).partition(" ")
             module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
             names.add(f"{module}.{name}")
     return names
+
+
+class _Work:
+    """Counts the steps that reading a pickle takes, without reading it.
+
+    A few bytes can name a tuple ten times in a tuple, that one ten times in the next, and so on: whatever looks at the
+    last one, as a dict does at its keys, takes steps without end. So the tuples on the stack of the pickle are counted
+    with all that is in them. Lists and dicts cannot be keys and count as one.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.stack: list[int | None] = []  # sizes; None is a mark
+        self.memo: dict[Any, int] = {}
+
+    def add(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
+        """Count one opcode.
+
+        Raises:
+            ValueError: there are too many steps, or the pickle is damaged.
+        """
+        name, taken = opcode.name, 0
+        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            self.memo[len(self.memo) if name == "MEMOIZE" else argument] = self.stack[-1] or 1
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            self.stack.append(self.memo[argument])
+        elif name == "MARK":
+            self.stack.append(None)
+        else:
+            taken = self._take([slot.name for slot in opcode.stack_before])
+            size = 1 + taken if "TUPLE" in name else 1
+            self.stack += [size] * len(opcode.stack_after)
+        self.steps += 1 + taken
+        if self.steps > MAX_WORK:
+            raise ValueError(f"reading it would take more than {MAX_WORK:,} steps")
+
+    def _take(self, slots: list[str]) -> int:
+        """Take off the stack what an opcode does; the sizes together."""
+        taken, single = 0, len(slots)
+        if "mark" in slots:
+            single = slots.index("mark")
+            while (size := self.stack.pop()) is not None:
+                taken += size
+        return taken + sum(self.stack.pop() or 1 for _ in range(single))
 
 
 def _refuse_calls(names: set[str], path: Path) -> None:

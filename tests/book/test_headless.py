@@ -188,4 +188,6 @@ def test_a_committed_notebook_keeps_no_lines_about_a_run_at_work(tmp_path):
     assert renew(notebook).status == "done"
     quiet, last = nbformat.read(notebook, as_version=4).cells[-2:]
     assert quiet.outputs == []
-    assert [output.text for output in last.outputs] == ["fcn finished, step 300 of 300, mIoU 54.8 %\nthe end\n"]
+    assert [output.text for output in last.outputs] == [
+        "fcn finished, step 300 of 300, mIoU 54.8 %\nthe end\n"
+    ]

@@ -34,7 +34,10 @@ def test_networks_are_trained_scored_on_fresh_scenes_and_read_again(book):
         "02_seeds",
         {"D32": recipe},
         seeds=(3, 4),
-        measure=lambda model, of: {"weights": sum(p.numel() for p in model.parameters()), "mode": model.training},
+        measure=lambda model, of: {
+            "weights": sum(p.numel() for p in model.parameters()),
+            "mode": model.training,
+        },
         retrain=True,
         out_dir=book,
     )
@@ -71,6 +74,8 @@ def test_other_scales_do_not_overwrite_the_committed_file(book):
 def test_the_chart_has_its_columns():
     runs = [SeedRun(name, seed, {"pole": value}) for seed, name, value in [(0, "D32", 0.1), (0, "D8", 0.6)]]
     once = seed_chart(runs, {"pole": lambda run: 100 * run.miou()}, width=400)
-    twice = seed_chart([*runs, SeedRun("D8", 1, {"pole": 0.9})], {"pole": lambda run: 100 * run.miou()}, width=400)
+    twice = seed_chart(
+        [*runs, SeedRun("D8", 1, {"pole": 0.9})], {"pole": lambda run: 100 * run.miou()}, width=400
+    )
     assert once.shape == twice.shape == (250, 400, 3)
     assert not np.array_equal(once, twice)

@@ -50,8 +50,14 @@ def reduced(recipe):
         **parts,
         batch_size=images,
         accumulation=min(recipe.accumulation, images),
+        replicas=min(recipe.replicas, images),
         schedule=dataclasses.replace(
-            recipe.schedule, num_steps=1, warmup_steps=0, epochs=None, validation_interval=None
+            recipe.schedule,
+            num_steps=1,
+            warmup_steps=0,
+            epochs=None,
+            validation_interval=None,
+            first_validation=None,
         ),
         init=(),
     )

@@ -3,6 +3,7 @@ import pytest
 from fake_trees import H, W, gray, lines, picture, stripes
 from PIL import Image
 
+from fcnbook.datasets._own import read_classes
 from fcnbook.datasets.own_folder import OwnFolder, check, find_pairs
 from fcnbook.files import InputError
 
@@ -231,3 +232,13 @@ class TestCheck:
         train, val = check(tmp_path, 3)
         assert (train.num_samples, train.problems) == (5, [])
         assert "has folders for train, but none for val" in val.problems[0]
+
+
+def test_class_names_that_would_steer_a_terminal_are_refused(tmp_path):
+    (tmp_path / "classes.txt").write_text("sky\nro\x1b[2Jad\n")
+    with pytest.raises(
+        InputError, match=r"classes\.txt names the class ro\\x1b\[2Jad, which holds characters"
+    ):
+        read_classes(tmp_path)
+    (tmp_path / "classes.txt").write_text("sky\n<script>\n$a$\n道\u3000路\n")
+    assert read_classes(tmp_path) == ("sky", "<script>", "$a$", "道 路")

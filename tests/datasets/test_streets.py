@@ -126,6 +126,14 @@ def test_void_is_one_pixel_on_the_side_of_the_background():
     assert void_borders(classes).tolist() == expected
 
 
+def test_labels_without_borders_are_those_that_the_lines_were_drawn_on():
+    image, classes = draw_scene(0, 3, split="val", borders=False)
+    same_image, labels = draw_scene(0, 3, split="val")
+    assert IGNORE_INDEX not in classes and IGNORE_INDEX in labels
+    assert np.array_equal(image, same_image)
+    assert np.array_equal(void_borders(classes), labels)
+
+
 def test_void_separates_all_classes_but_the_thin_ones(scenes):
     labels = scenes[1]
     free = (*THIN, IGNORE_INDEX)

@@ -58,6 +58,7 @@ def compare(
     *,
     our_name: Callable[[str], str] = lambda name: name,
     sizes: tuple[Size, ...] = SIZES,
+    channels: int = 3,
 ) -> Differences:
     """The differences between two networks after the weights of `theirs` were copied into `ours`, and back.
 
@@ -67,6 +68,7 @@ def compare(
         num_classes: labels are drawn below it, and a fifth of them void.
         our_name: from an entry of their state dict to ours, where the names differ.
         sizes: (height, width) of the images.
+        channels: of the images.
 
     Raises:
         AssertionError: names or shapes of the weights differ, or the functions do; the message says where. Or the
@@ -88,7 +90,7 @@ def compare(
             theirs.module,
             {name: ours.module.state_dict()[our_name(name)] for name in theirs.module.state_dict()},
         )
-        images = torch.randn(2, 3, *size, dtype=torch.float64)
+        images = torch.randn(2, channels, *size, dtype=torch.float64)
         labels = torch.randint(num_classes, (2, *size))
         labels[0] -= labels[0] % 2  # some classes only in the one image, or in the other, or in none
         labels[1] //= 2

@@ -7,6 +7,7 @@ same numbers they must make the same images.
 from __future__ import annotations
 
 import os
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -167,6 +168,11 @@ def their_training_steps(spec: AugmentSpec) -> list[dict[str, Any]]:
     steps = [{"type": "RandomResize", **resize}, {"type": "RandomCrop", **crop}]
     steps += [{"type": "RandomFlip", "prob": float(spec.flip_prob)}]
     return steps + [{"type": "PhotoMetricDistortion"}] * (spec.photometric == "full")
+
+
+def in_one_line(refusal: pytest.ExceptionInfo[AssertionError]) -> str:
+    """What a comparison said when it refused a deliberate change."""
+    return textwrap.shorten(f"refused: {refusal.value}", 110)
 
 
 # ------------------------------------------------------------------------------------------------ images

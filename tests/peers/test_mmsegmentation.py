@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import functools
-import textwrap
 from dataclasses import replace
 
 import pytest
 from comparison import Differences, compare
 from mmseg_networks import mmseg_side, settings_of
 from our_networks import our_side, sizes_of
+from pipelines import in_one_line
 
 from fcnbook.published import ALIASES, PUBLISHED
 from fcnbook.recipe import ASPPHeadSpec, FPNSpec, LossSpec, ModelSpec, ResNetSpec, SemanticFPNHeadSpec
@@ -30,10 +30,14 @@ def differences(spec: ModelSpec, num_classes: int, loss: LossSpec, settings: str
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda r: r.key)
-def test_recipe_of_a_published_row_is_the_network_of_its_configuration(row, show):
+@pytest.mark.cell("mmsegmentation", "network")
+@pytest.mark.cell("mmsegmentation", "loss")
+@pytest.mark.cell("mmsegmentation", "weights")
+def test_recipe_of_a_published_row_is_the_network_of_its_configuration(row, show, largest):
     recipe, settings = RECIPES[row.recipe], settings_of(CONFIG_OF[row.recipe])
     found = differences(recipe.model, recipe.data.num_classes, recipe.loss, repr(settings))
     show(row.recipe, found)
+    largest(max(found[:4]))
 
 
 def test_all_fifty_rows_are_compared(show):
@@ -127,10 +131,6 @@ def test_one_wrong_number_is_found(name, change, match, request, show):
     with pytest.raises(AssertionError, match=match) as refusal:
         compare(ours, theirs, sizes=sizes_of(recipe.model))
     show(f"  changed: {request.node.callspec.id}", in_one_line(refusal))
-
-
-def in_one_line(refusal: pytest.ExceptionInfo) -> str:
-    return textwrap.shorten(f"refused: {refusal.value}", 110)
 
 
 def test_features_joined_in_the_other_order_are_found(show):

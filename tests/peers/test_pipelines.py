@@ -136,7 +136,8 @@ def training_batches(spec, samples, num_draws):
 @both_kinds
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 @pytest.mark.parametrize("size", [(96, 128), (40, 200), (160, 60)], ids="crop {0[0]}x{0[1]}".format)
-def test_crops_of_unscaled_images_with_colour_are_equal_to_the_pixel(kind, flip, size, show):
+@pytest.mark.cell("mmsegmentation", "train pipeline")
+def test_crops_of_unscaled_images_with_colour_are_equal_to_the_pixel(kind, flip, size, show, largest):
     samples = SAMPLES[kind](6)
     num_colours = 0
     for sample in samples:
@@ -148,29 +149,33 @@ def test_crops_of_unscaled_images_with_colour_are_equal_to_the_pixel(kind, flip,
             assert torch.equal(ours[1].long(), theirs[1].long())
             num_colours += len(draws) > 8
     assert num_colours
+    largest(0, "grey levels")
     show(f"crops of {size[0]}x{size[1]} with colour, flip {flip:.0f} ({kind})", "24 crops equal to the pixel")
 
 
 @both_kinds
 @pytest.mark.parametrize("flip", [0.0, 1.0])
-def test_crops_of_scaled_images_have_equal_labels_and_colours_a_grey_level_apart(kind, flip, show):
+@pytest.mark.cell("mmsegmentation", "train pipeline")
+def test_crops_of_scaled_images_have_equal_labels_and_colours_a_grey_level_apart(kind, flip, show, largest):
     spec, samples = replace(SPEC, photometric=None, flip_prob=flip), SAMPLES[kind](6)
     grey_level = (1 / torch.tensor(DATA.std)).view(3, 1, 1)
-    largest, differing, padded = 0.0, [], []
+    largest_level, differing, padded = 0.0, [], []
     for _, ours, theirs in training_batches(spec, samples, 60):
         assert torch.equal(ours[1].long(), theirs[1].long())
         levels = ((ours[0] - theirs[0]).abs() / grey_level)[0]
-        largest = max(largest, levels.max().item())
+        largest_level = max(largest_level, levels.max().item())
         differing.append((levels > 0.5).float().mean().item())
         padded.append((ours[0] == 0).all(1).float().mean().item())
-    assert largest < 1.001
+    assert largest_level < 1.001
     assert max(padded) > 0.3 and min(padded) == 0
     found = f"labels equal, {np.mean(differing):.0%} of the values one grey level off"
+    largest(round(largest_level), "grey levels")
     show(f"scaling, cropping, flip {flip:.0f} ({kind})", found)
 
 
 @both_kinds
-def test_colours_with_the_same_random_numbers_are_equal_to_the_pixel(kind, show):
+@pytest.mark.cell("mmsegmentation", "train pipeline")
+def test_colours_with_the_same_random_numbers_are_equal_to_the_pixel(kind, show, largest):
     ours, theirs = PhotometricDistortion(), their_pipeline({"type": "PhotoMetricDistortion"})
     samples, lengths = SAMPLES[kind](4), Counter()
     for number in range(100):
@@ -182,6 +187,7 @@ def test_colours_with_the_same_random_numbers_are_equal_to_the_pixel(kind, show)
         np.testing.assert_array_equal(found, wanted)
         lengths[len(recorder.draws)] += 1
     assert {min(lengths), max(lengths)} == {5, 9}  # from none of the four steps to all
+    largest(0, "grey levels")
     show(f"brightness, contrast, saturation, hue ({kind})", "100 images equal to the pixel")
 
 
@@ -438,7 +444,8 @@ TEST_SIZES = {
 
 @both_kinds
 @pytest.mark.parametrize("size", TEST_SIZES.values(), ids=TEST_SIZES)
-def test_what_the_network_sees_in_a_test_is_equal_to_the_pixel(kind, size, show):
+@pytest.mark.cell("mmsegmentation", "test pipeline")
+def test_what_the_network_sees_in_a_test_is_equal_to_the_pixel(kind, size, show, largest):
     steps = their_pipeline(
         {"type": "Resize", "scale": size[::-1], "keep_ratio": True}, {"type": "PackSegInputs"}
     )
@@ -454,6 +461,7 @@ def test_what_the_network_sees_in_a_test_is_equal_to_the_pixel(kind, size, show)
         assert torch.equal(network.inputs[0], wanted)
         shapes.add(tuple(wanted.shape[2:]))
     names = ", ".join("{}x{}".format(*shape) for shape in sorted(shapes))
+    largest(0)
     show(f"test images fit to {size[0]}x{size[1]} ({kind})", f"equal to the pixel at {names}")
 
 
@@ -491,7 +499,8 @@ def test_windows_lie_where_its_windows_lie(networks, show):
     ("window", "stride"), [((40, 48), (25, 31)), ((64, 200), (10, 7)), ((200, 200), (9, 9))]
 )
 @both_kinds
-def test_windows_are_merged_to_the_same_logits(networks, kind, window, stride, show):
+@pytest.mark.cell("mmsegmentation", "test pipeline")
+def test_windows_are_merged_to_the_same_logits(networks, kind, window, stride, show, largest):
     theirs = networks[1]
     sample, network = SAMPLES[kind](1)[0], Watched()
     image = sample.image[:131, :171]
@@ -506,6 +515,7 @@ def test_windows_are_merged_to_the_same_logits(networks, kind, window, stride, s
         wanted = theirs.slide_inference(inputs, [{}])[0]
     assert torch.equal(found, wanted)
     num_windows = len(slide_windows(*image.shape[:2], window, stride))
+    largest(0)
     show(f"merging {num_windows} windows of {window[0]}x{window[1]} ({kind})", "logits equal to the bit")
 
 
@@ -605,7 +615,8 @@ class TheirCamVid(BaseSegDataset):
     METAINFO: ClassVar = {"classes": DATA.classes}
 
 
-def test_scores_of_the_same_predictions_on_camvid_are_equal(show, capsys):
+@pytest.mark.cell("mmsegmentation", "scoring")
+def test_scores_of_the_same_predictions_on_camvid_are_equal(show, capsys, largest):
     camvid_samples(1)
     init_default_scope("mmseg")
     theirs = TheirCamVid(
@@ -645,6 +656,7 @@ def test_scores_of_the_same_predictions_on_camvid_are_equal(show, capsys):
     found = {"mIoU": scores.miou, "mAcc": scores.macc, "aAcc": scores.aacc}
     assert {name: round(100 * value, 2) for name, value in found.items()} == printed
     assert 0.1 < scores.miou < 0.9 and scores.iou_per_class[9] == 0
+    largest(0)
     show(
         "12 images of CamVid, matrix and scores",
         f"equal; mIoU {100 * scores.miou:.2f}, theirs {printed['mIoU']:.2f}",

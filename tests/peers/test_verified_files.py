@@ -161,8 +161,11 @@ def server(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "config", ["fcn_r18-d8_4xb2-80k_cityscapes-512x1024", "fcn_r18-d8_4xb2-80k_cityscapes-769x769"]
 )
+@pytest.mark.cell("mmsegmentation", "weights")
+@pytest.mark.cell("mmsegmentation", "scoring")
+@pytest.mark.cell("mmsegmentation", "test pipeline")
 def test_a_checkpoint_of_mmsegmentation_gets_its_score_to_the_last_digit(
-    config, trees, server, tmp_path, monkeypatch, show
+    config, trees, server, tmp_path, monkeypatch, show, largest
 ):
     recipe = ALIASES[config]
     checkpoint, printed, areas = run_mmsegmentation(config, trees / "theirs", tmp_path / "mmsegmentation")
@@ -194,3 +197,4 @@ def test_a_checkpoint_of_mmsegmentation_gets_its_score_to_the_last_digit(
         f"mIoU {100 * report.miou:.2f}, theirs {printed['mIoU']:.2f}; IoU of each class equal to 6 digits"
     )
     show(f"verify {row.key} {recipe}", numbers)
+    largest(0)

@@ -261,13 +261,15 @@ def test_largest_class_share_counts_labelled_pixels_only():
     assert largest_class_share(np.array([[254, 254, 0, 0]], np.uint8)) == 0.5
 
 
-def test_an_impossible_image_is_drawn_eleven_times_and_kept(monkeypatch):
+@pytest.mark.parametrize(("changes", "draws"), [({}, 11), ({"crop_draws": 10}, 10), ({"crop_draws": 1}, 1)])
+def test_an_impossible_image_is_drawn_so_often_and_kept(monkeypatch, changes, draws):
+    """mmsegmentation draws once and ten times more, sssegmentation ten times."""
     drawn = []
     plain_draw = augment._draw_window
     monkeypatch.setattr(augment, "_draw_window", lambda *args: drawn.append(plain_draw(*args)) or drawn[-1])
-    spec = only_geometry((40, 40), crop_size=(20, 20), max_class_share=0.75)
+    spec = only_geometry((40, 40), crop_size=(20, 20), max_class_share=0.75, **changes)
     cut = draw_cut(np.zeros((40, 40), np.uint8), spec, np.random.default_rng(0))
-    assert len(drawn) == 11
+    assert len(drawn) == draws
     assert cut == drawn[-1]
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy import stats
+from torch.utils.data import DataLoader, DistributedSampler
 
 from fcnbook.datasets.camvid import CamVid
 from fcnbook.files import InputError
@@ -133,6 +134,118 @@ class TestWithReplacement:
     def test_workers_change_nothing(self):
         settings = dict(order="with_replacement", num_steps=3)
         assert_equal_streams(list(stream(**settings)), list(stream(workers=1, **settings)))
+
+
+class Numbered:
+    """So many images that nobody opens."""
+
+    def __init__(self, num):
+        self.num = num
+
+    def __len__(self):
+        return self.num
+
+
+def keys_of(num_images, **changes):
+    """The keys of each batch of a stream over images that nobody opens."""
+    batches = stream(Numbered(num_images), **changes)
+    return [batches.keys(step) for step in range(batches.start_step, batches.num_steps)]
+
+
+def dealt_out(num_images, replicas, batch_size):
+    """Places in the order of an epoch, a list per step: PyTorch's own sampler and loader, of each replica in turn."""
+    shares = []
+    for rank in range(replicas):
+        sampler = DistributedSampler(range(num_images), replicas, rank, shuffle=False)
+        loader = DataLoader(
+            range(num_images), batch_size // replicas, sampler=sampler, drop_last=True, collate_fn=list
+        )
+        shares.append(list(loader))
+    return [
+        [share[place] for place in range(batch_size // replicas) for share in step]
+        for step in zip(*shares, strict=True)
+    ]
+
+
+class TestEpochEnds:
+    """What becomes of the images that fill no batch."""
+
+    @pytest.mark.parametrize(
+        ("num_images", "replicas", "batch_size"),
+        [(11, 4, 4), (11, 4, 8), (10, 2, 4), (3, 4, 4), (1, 4, 4), (9, 1, 4), (13, 8, 8), (2975, 4, 8)],
+    )
+    def test_a_dropped_end_is_that_of_a_distributed_sampler(self, num_images, replicas, batch_size):
+        expected = dealt_out(num_images, replicas, batch_size)
+        steps = len(expected)
+        settings = dict(epoch_end="dropped", replicas=replicas, batch_size=batch_size, num_steps=3 * steps)
+        found = keys_of(num_images, **settings)
+        for epoch in range(3):
+            order = np.random.default_rng((3, epoch)).permutation(num_images)
+            batches = found[epoch * steps : (epoch + 1) * steps]
+            assert [[key[1] for key in batch] for batch in batches] == [
+                [order[place] for place in step] for step in expected
+            ]
+            assert {key[0] for batch in batches for key in batch} == {epoch}
+
+    def test_an_epoch_of_cityscapes_on_four_gpus(self):
+        """2,975 images and the first once more fill 372 batches of 8."""
+        batches = keys_of(2975, epoch_end="dropped", replicas=4, batch_size=8, num_steps=373)
+        epoch = [key for batch in batches[:372] for key in batch]
+        assert len(epoch) == 2976 and len(set(epoch)) == 2976  # the repeated one has a key of its own
+        assert epoch[-1] == (*epoch[0], 1)
+        assert sorted(key[1] for key in epoch[:-1]) == list(range(2975))
+        assert {key[0] for key in batches[372]} == {1}
+
+    def test_a_repeated_image_is_augmented_anew(self):
+        batch = next(iter(stream(Noise(7), epoch_end="dropped", replicas=4, batch_size=8)))
+        assert batch.names[0] == batch.names[7] and len(set(batch.names)) == 7
+        assert not torch.equal(batch.images[0], batch.images[7])
+
+    def test_dropped_images_change_from_epoch_to_epoch(self):
+        """Of 11 images two batches of 4 show 8."""
+        batches = keys_of(11, epoch_end="dropped", num_steps=40)
+        seen = [
+            frozenset(key[1] for key in [*one, *two])
+            for one, two in zip(batches[::2], batches[1::2], strict=True)
+        ]
+        assert {len(epoch) for epoch in seen} == {8} and len(set(seen)) > 15
+
+    @pytest.mark.parametrize(
+        ("num_images", "steps", "last"), [(11, 3, 3), (12, 3, 4), (10_582, 1323, 6), (2975, 372, 7)]
+    )
+    def test_a_short_end_is_a_batch_of_what_is_left(self, num_images, steps, last):
+        size = 4 if num_images < 100 else 8
+        batches = keys_of(num_images, epoch_end="short", batch_size=size, num_steps=2 * steps)
+        assert [len(batch) for batch in batches] == 2 * ([size] * (steps - 1) + [last])
+        for epoch in range(2):
+            shown = [key for batch in batches[epoch * steps : (epoch + 1) * steps] for key in batch]
+            assert sorted(shown) == [(epoch, image) for image in range(num_images)]
+
+    @pytest.mark.parametrize("settings", [{"epoch_end": "short"}, {"epoch_end": "dropped", "replicas": 4}])
+    def test_it_can_start_at_any_step_and_with_workers(self, settings):
+        whole = list(stream(**settings))
+        for start in range(8):
+            assert_equal_streams(whole[start:], list(stream(start_step=start, **settings)))
+        assert_equal_streams(whole[2:], list(stream(start_step=2, workers=2, **settings)))
+
+    def test_passes_do_not_move_the_end_of_an_epoch(self):
+        """Of 11 images 8 are shown, in one batch of 8 or in four of 2; 10 would fill five of 2."""
+        whole = keys_of(11, epoch_end="dropped", batch_size=8, num_steps=3)
+        in_four = keys_of(11, epoch_end="dropped", batch_size=2, passes=4, num_steps=12)
+        assert [key for batch in in_four for key in batch] == [key for batch in whole for key in batch]
+
+    def test_devices_share_each_batch_in_order(self):
+        settings = dict(epoch_end="dropped", replicas=4, num_steps=9)
+        shares = [keys_of(11, rank=rank, world_size=2, **settings) for rank in range(2)]
+        assert [one + two for one, two in zip(*shares, strict=True)] == keys_of(11, **settings)
+
+    def test_what_cannot_be_is_refused(self):
+        few = r"has 3 images, too few for a batch of 8, .* a smaller batch_size, or data\.epoch_end=continued"
+        with pytest.raises(InputError, match=few):
+            stream(Noise(3), epoch_end="dropped", batch_size=8, replicas=4)
+        for parts in ({"world_size": 2}, {"passes": 2}):
+            with pytest.raises(ValueError, match="no equal parts for devices or passes"):
+                stream(epoch_end="short", **parts)
 
 
 def test_batches_have_the_agreed_form():

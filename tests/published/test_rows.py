@@ -4,10 +4,11 @@ import csv
 import hashlib
 import importlib.resources
 import io
+import re
 import subprocess
 import sys
 from collections import Counter
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -288,6 +289,14 @@ def test_a_table_has_one_revision_and_a_source_one_hardware_but_for_fcn_d6():
         (["000-08"], "static loss scale of 512"),
         (["000-39"], "inherits the 40k schedule"),
         ([f"001-{n:02d}" for n in range(1, 13)], "transposed aspect ratio"),
+        ([f"001-{n:02d}" for n in range(1, 9)], "375x500 became 682x512, its sides truncated"),
+        ([f"001-{n:02d}" for n in range(9, 13)], "1024x2048 became 2048x1024"),
+        (
+            [*(f"001-{n:02d}" for n in range(1, 13)), *(f"004-{n:02d}" for n in range(1, 7))],
+            "On how many GPUs",
+        ),
+        (["002-01", "002-02", "002-03"], "after 999, 1,999, … steps; the last weights are not among them"),
+        (["002-01", "002-02", "002-03"], "resnet101-5d3b4d8f.pth"),
         (["001-01"], "prints mIoU 67.80"),
         (["001-04"], "prints mIoU 69.39"),
         (["001-08"], "prints mIoU 40.15"),
@@ -303,6 +312,17 @@ def test_a_table_has_one_revision_and_a_source_one_hardware_but_for_fcn_d6():
 )
 def test_doubtful_rows_carry_a_note(keys, fact):
     assert [key for key, row in PUBLISHED.items() if fact in row.note] == keys
+
+
+def test_the_readme_and_the_changelog_count_the_rows():
+    """71 rows are recipes; the three others name a network that was only timed, with random weights."""
+    counts = Counter(row.recipe is not None for row in PUBLISHED.values())
+    assert (len(PUBLISHED), counts[True], counts[False]) == (74, 71, 3)
+    root = Path(__file__).parents[2]
+    readme = " ".join((root / "README.md").read_text().split())
+    assert re.search(r"Of the 74 rows of .*? 71 are recipes, and three were only timed;", readme)
+    changelog = " ".join((root / "CHANGELOG.md").read_text().split())
+    assert "71 of the 74 published rows as recipes, three were only timed" in changelog
 
 
 def test_the_placeholder_keeps_its_figures_but_offers_none():

@@ -1,5 +1,6 @@
 """Verdicts worked by hand, and who gets one."""
 
+import dataclasses
 import math
 
 import pytest
@@ -56,17 +57,17 @@ def test_the_edges_of_the_bands_hold_for_every_published_score():
 def test_the_sentence_of_a_single_run():
     assert (
         judge("miou", 0.7225, [0.7310]).text()
-        == "mIoU 73.10 vs 72.25 published, +0.85, PASS (at most 1.0 below), 1 seed"
+        == "mIoU 73.10 vs 72.25 published, +0.85, PASS (at most 1.0 below), one seed, indicative, n = 1"
     )
     assert judge("miou_ms_flip", 0.7336, [0.7186]).text() == (
-        "mIoU(ms+flip) 71.86 vs 73.36 published, -1.50, NOISE (at most 2.0 below), 1 seed"
+        "mIoU(ms+flip) 71.86 vs 73.36 published, -1.50, NOISE (at most 2.0 below), one seed, indicative, n = 1"
     )
     assert judge("miou", 0.7225, [0.61]).text() == (
-        "mIoU 61.00 vs 72.25 published, -11.25, FAIL (more than 2.0 below), 1 seed"
+        "mIoU 61.00 vs 72.25 published, -11.25, FAIL (more than 2.0 below), one seed, indicative, n = 1"
     )
     assert (
         judge("miou", None, [0.731]).text()
-        == "mIoU 73.10, NO ROW (no published figure to compare with), 1 seed"
+        == "mIoU 73.10, NO ROW (no published figure to compare with), one seed, indicative, n = 1"
     )
 
 
@@ -75,8 +76,14 @@ def test_mean_and_best_of_several_seeds():
     runs = [0.7050, 0.7180, 0.7100]
     mean, best = judge("miou", 0.7155, runs), judge("miou", 0.7155, runs, statistic="best")
     assert (mean.measured, best.measured) == (0.7110, 0.7180)
-    assert mean.text() == "mIoU 71.10 vs 71.55 published, -0.45, PASS (at most 1.0 below), mean of 3 seeds"
-    assert best.text() == "mIoU 71.80 vs 71.55 published, +0.25, PASS (at most 1.0 below), best of 3 seeds"
+    assert (
+        mean.text()
+        == "mIoU 71.10 vs 71.55 published, -0.45, PASS (at most 1.0 below), mean of 3 seeds, n = 3"
+    )
+    assert (
+        best.text()
+        == "mIoU 71.80 vs 71.55 published, +0.25, PASS (at most 1.0 below), best of 3 seeds, n = 3"
+    )
 
 
 def test_the_mean_of_equal_runs_stays_on_the_edge():
@@ -87,7 +94,78 @@ def test_the_mean_of_equal_runs_stays_on_the_edge():
 def test_a_score_that_is_no_number_fails():
     verdict = judge("miou", 0.7225, [0.73, math.nan], statistic="best")
     assert (verdict.outcome, verdict.difference) == ("FAIL", None)
-    assert verdict.text() == "mIoU NaN vs 72.25 published, FAIL (the score is not a number), best of 2 seeds"
+    assert verdict.text() == (
+        "mIoU NaN vs 72.25 published, FAIL (the score is missing or not a finite number), best of 2 seeds, n = 2"
+    )
+
+
+@pytest.mark.parametrize("same_weights", [False, True])
+@pytest.mark.parametrize("missing", [None, math.nan, math.inf, -math.inf])
+def test_a_score_that_is_missing_or_not_finite_fails(missing, same_weights):
+    for scores in ([missing], [0.7225, missing]):
+        verdict = judge("miou", 0.7225, scores, same_weights=same_weights)
+        assert (verdict.outcome, verdict.difference) == ("FAIL", None)
+        assert "FAIL (the score is missing or not a finite number)" in verdict.text()
+    asked = Measured(miou=(0.7225,), miou_ms_flip=(missing,), same_weights=same_weights)
+    assert outcomes(row_verdicts(PUBLISHED["000-01"], asked)) == {"miou": "PASS", "miou_ms_flip": "FAIL"}
+
+
+# ---- The same weights ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("measured", "outcome", "difference"),
+    [
+        (0.7225, "PASS", 0.0),
+        (0.7230, "PASS", 0.0005),  # exactly 0.05 above
+        (0.7220, "PASS", -0.0005),  # exactly 0.05 below
+        (0.7231, "FAIL", 0.0006),  # too good
+        (0.7219, "FAIL", -0.0006),
+        (0.72304, "PASS", 0.0005),  # printed 72.30
+        (0.72306, "FAIL", 0.0006),  # printed 72.31
+        (0.7125, "FAIL", -0.0100),  # as far as a training may be
+        (0.9000, "FAIL", 0.1775),
+        (0.0, "FAIL", -0.7225),
+    ],
+)
+def test_the_same_weights_pass_within_five_hundredths_either_way(measured, outcome, difference):
+    verdict = judge("miou", 0.7225, [measured], same_weights=True)
+    assert verdict.outcome == outcome
+    assert verdict.difference == pytest.approx(difference, abs=1e-9)
+
+
+def test_the_edges_for_the_same_weights_hold_for_every_published_score():
+    """Floating point alone fails here: 100 * 0.7104 - 100 * 0.7099 is 0.05000000000001137."""
+    scores = {row.figure(c) for row in PUBLISHED.values() for c in ("miou", "miou_ms_flip")} - {None}
+    for published in scores:
+        for points in (-6, -5, 5, 6):
+            measured = (round(published * 10_000) + points) / 10_000
+            expected = "PASS" if abs(points) == 5 else "FAIL"
+            assert judge("miou", published, [measured], same_weights=True).outcome == expected
+
+
+def test_the_sentences_of_the_same_weights():
+    close = judge("miou", 0.7225, [0.7223], same_weights=True)
+    assert (
+        close.text()
+        == "mIoU 72.23 vs 72.25 published, -0.02, PASS (within 0.05 either way), same weights, n = 1"
+    )
+    assert judge("miou_ms_flip", 0.7336, [0.7436], same_weights=True).text() == (
+        "mIoU(ms+flip) 74.36 vs 73.36 published, +1.00, FAIL (not within 0.05 either way: it can be another edition "
+        "of the data or of its labels, another resize, align_corners, half precision, or the wrong file), "
+        "same weights, n = 1"
+    )
+    assert judge("miou", None, [0.7], same_weights=True).text() == (
+        "mIoU 70.00, NO ROW (no published figure to compare with), given weights, n = 1"
+    )
+
+
+def test_only_scores_are_judged_by_tier():
+    measured = Measured(miou=[0.719], parameters=51_948_115, same_weights=True)
+    row = dataclasses.replace(PUBLISHED["000-01"], params_m=51.95)
+    score, parameters = row_verdicts(row, measured)
+    assert (score.outcome, parameters.outcome) == ("FAIL", "PASS")
+    assert parameters.text().endswith("PASS (equal in the printed digits)")
 
 
 def test_percent_and_nothing_are_refused():
@@ -150,11 +228,12 @@ def test_autodrive_compares_best_with_best_and_mean_with_average():
     found = verdicts("autodrive_fcn_r101_321x321_30e_voc12aug", Measured(miou=[0.690, 0.706, 0.698]))
     assert outcomes(found) == {"miou": "PASS", "miou_avg": "NOISE"}
     assert (
-        found[0].text() == "mIoU 70.60 vs 71.55 published, -0.95, PASS (at most 1.0 below), best of 3 seeds"
+        found[0].text()
+        == "mIoU 70.60 vs 71.55 published, -0.95, PASS (at most 1.0 below), best of 3 seeds, n = 3"
     )
     assert (
         found[1].text()
-        == "mIoU(avg) 69.80 vs 70.91 published, -1.11, NOISE (at most 2.0 below), mean of 3 seeds"
+        == "mIoU(avg) 69.80 vs 70.91 published, -1.11, NOISE (at most 2.0 below), mean of 3 seeds, n = 3"
     )
 
 
@@ -185,8 +264,8 @@ def test_profiling_rows_judge_a_network():
 
 def test_the_sentence_of_a_run():
     assert judge_scores(rows_of(FCN_R50), 0.7310, 0.7336) == (
-        "mIoU 73.10 vs 72.25 published, +0.85, PASS (at most 1.0 below), 1 seed; "
-        "mIoU(ms+flip) 73.36 vs 73.36 published, +0.00, PASS (at most 1.0 below), 1 seed"
+        "mIoU 73.10 vs 72.25 published, +0.85, PASS (at most 1.0 below), one seed, indicative, n = 1; "
+        "mIoU(ms+flip) 73.36 vs 73.36 published, +0.00, PASS (at most 1.0 below), one seed, indicative, n = 1"
     )
     assert judge_scores([], 0.7310, None) == "NO ROW"
 

@@ -30,6 +30,11 @@ FASTFCN_D32 = {"strides": (1, 2, 2, 2), "dilations": (1, 1, 2, 4)}  # strided an
 PYTORCHS_OWN = None
 """Start of the classifiers of sssegmentation (`fcn.py` and `semanticfpn.py`) and of torchvision's `FCNHead`, which
 pytorch-auto-drive takes: their code sets none. The two documents give mmsegmentation's only (arch §3)."""
+FAN_OUT, LEFT_AS_MADE = "mmsegmentation", "pytorch"
+"""Start of the other convolutions of heads and necks. arch §3: Kaiming, fan-out. Kept as PyTorch makes them: §5.1 and
+`fcn.py`, `semanticfpn.py`, `fpn.py` of sssegmentation (2020-11-01, 2021-01-23), `segmentation/fcn.py` of
+pytorch-auto-drive (2020-12); none of the six calls an initialiser. Backbones: all three load ImageNet files that hold
+every layer of them (v1c with its stem; the stem's names are the same in sssegmentation)."""
 
 
 def resnet(depth: int, stem: str, output: dict[str, Any]) -> Part:
@@ -56,9 +61,11 @@ def aux_head(channels: int, **changed: Any) -> Part:
     return fcn_head(**{"stage": "c4", "channels": channels, "num_convs": 1, "concat_input": False} | changed)
 
 
-def model(backbone: Part, head: Part, aux: Part | None, *, neck: Part | None = None) -> Part:
-    """A network; the settings of the row add `align_corners`."""
-    return part("ModelSpec", backbone=backbone, neck=neck, head=head, aux_head=aux)
+def model(
+    backbone: Part, head: Part, aux: Part | None, *, neck: Part | None = None, head_init: str = FAN_OUT
+) -> Part:
+    """A network; the settings of the row add `align_corners` and `half_resize`."""
+    return part("ModelSpec", backbone=backbone, neck=neck, head=head, aux_head=aux, head_init=head_init)
 
 
 def context_head(kind: str, stage: str, **fields: Any) -> Part:
@@ -108,19 +115,22 @@ def ssseg_fcn(depth: int, output: dict[str, Any]) -> Part:
         resnet(depth, "v1c", output),
         fcn_head(concat_input=False, classifier_std=PYTORCHS_OWN),
         aux_head(512, classifier_std=PYTORCHS_OWN),
+        head_init=LEFT_AS_MADE,
     )
 
 
 def ssseg_fpn(depth: int) -> Part:
     """arch §9, sssegmentation's column."""
     head = part("SemanticFPNHeadSpec", channels=128, dropout=0.1, classifier_std=PYTORCHS_OWN)
-    return model(resnet(depth, "v1c", D32), head, None, neck=part("FPNSpec", channels=256, norm=True))
+    neck = part("FPNSpec", channels=256, norm=True)
+    return model(resnet(depth, "v1c", D32), head, None, neck=neck, head_init=LEFT_AS_MADE)
 
 
 AUTODRIVE_FCN = model(
     resnet(101, "b", D8),
     fcn_head(num_convs=1, concat_input=False, dropout_of="values", classifier_std=PYTORCHS_OWN),
     None,
+    head_init=LEFT_AS_MADE,
 )
 """arch §5."""
 
@@ -165,6 +175,7 @@ def data(name: str, num_classes: int, **changed: Any) -> Part:
         "order": "shuffled",
         "mean": (123.675, 116.28, 103.53),
         "std": (58.395, 57.12, 57.375),
+        "epoch_end": UNSTATED,  # silent
         "scene_size": None,  # generated scenes only
         "num_scenes": None,
     }
@@ -187,7 +198,7 @@ def recipe(source: str, align_corners: Any, **parts: Any) -> Part:
         base=None,
         overrides=(),
         accumulation=1,
-        **{"precision": "fp32", "loss_scale": None} | parts,
+        **{"half_resize": UNSTATED, "precision": "fp32", "loss_scale": None} | parts,  # fp32: nothing is half
     )
 
 
@@ -220,6 +231,7 @@ def mmseg(
             padding_colour="mean",
             ratio_range=(0.5, 2.0),
             max_class_share=0.75,
+            crop_draws=11,  # the first and 10 more
             flip_prob=0.5,
             photometric="full",
         ),
@@ -243,6 +255,8 @@ def mmseg(
             epochs=None,
             num_validations=10,
             validation_interval=None,
+            first_validation=None,
+            validates_at_end=UNSTATED,  # without an interval there is one
             keep="last",
         ),
         loss=part("LossSpec", averaging="all", aux_weight=0.4, scene_weight=0.2, class_weights=None),
@@ -260,6 +274,7 @@ def mmseg(
             flip=False,
         ),
         batch_size=batch,
+        replicas=UNSTATED,  # 4 GPUs (§1), but the mean over all pixels does not depend on it
         **precision,
     )
 
@@ -285,7 +300,7 @@ def ssseg(
     return recipe(
         "sssegmentation",
         align_corners,
-        data=dataset,
+        data=dataset | {"epoch_end": "dropped"},  # `drop_last`, behind PyTorch's DistributedSampler
         augment=part(
             "AugmentSpec",
             base_size=base,
@@ -297,6 +312,7 @@ def ssseg(
             padding_colour="mean",  # 0 after normalising
             ratio_range=(0.5, 2.0),
             max_class_share=0.75,
+            crop_draws=10,
             flip_prob=0.5,
             photometric="full_swapped",
         ),
@@ -320,6 +336,8 @@ def ssseg(
             epochs=epochs,
             num_validations=UNSTATED,  # silent
             validation_interval=UNSTATED,  # silent
+            first_validation=UNSTATED,
+            validates_at_end=UNSTATED,
             keep="last",  # no selection is mentioned
         ),
         loss=part(
@@ -343,6 +361,7 @@ def ssseg(
             flip=False,
         ),
         batch_size=8 if city else 16,
+        replicas=4,  # §5.1: unstated, 4 in the example; `--nproc_per_node` of `train.py` is 4 by default
     )
 
 
@@ -361,6 +380,7 @@ def autodrive(
         "interpolation": "float",  # the image is a tensor before it is scaled
         "ratio_range": (0.5, 1.5),
         "max_class_share": None,
+        "crop_draws": UNSTATED,  # without a limit of one class the first is kept
         "flip_prob": 0.5,
         "photometric": None,
     } | augment
@@ -379,7 +399,7 @@ def autodrive(
     return recipe(
         "pytorch-auto-drive",
         True,
-        data=dataset,
+        data=dataset | {"epoch_end": "short"},  # 10,582 = 1,322 * 8 + 6, 2,975 = 371 * 8 + 7
         augment=part("AugmentSpec", **augment),
         optim=part(
             "OptimSpec",
@@ -401,6 +421,8 @@ def autodrive(
             epochs=epochs,
             num_validations=UNSTATED,  # the interval takes its place
             validation_interval=1000,
+            first_validation=999,  # `current_step_num % 1000 == 999`, counted after the step: `train_schedule`
+            validates_at_end=False,
             keep="best",
         ),
         loss=part(
@@ -412,7 +434,9 @@ def autodrive(
         ),
         evaluation=part("EvalSpec", **evaluation),
         batch_size=8,
+        replicas=1,  # §6: one 2080 Ti
         precision=precision,
+        half_resize=precision == "fp16",  # §6: amp
         loss_scale=None,  # GradScaler's own
     )
 
@@ -440,7 +464,8 @@ DRIVE_CITY: dict[str, Any] = {
 SETTINGS: dict[str, Part] = {
     "C5-40": mmseg(CITYSCAPES, 40_000, **C5),
     "C5-80": mmseg(CITYSCAPES, 80_000, **C5),
-    "C5-80-fp16": mmseg(CITYSCAPES, 80_000, **C5, precision="fp16", loss_scale=512.0),
+    # 0.x: `losses` of the heads is marked force_fp32, so logits are converted before they are resized
+    "C5-80-fp16": mmseg(CITYSCAPES, 80_000, **C5, precision="fp16", loss_scale=512.0, half_resize=False),
     "C7-40": mmseg(CITYSCAPES, 40_000, **C7),
     "C7-80": mmseg(CITYSCAPES, 80_000, **C7),
     "A-80": mmseg(ADE20K, 80_000, **SHORT_SIDE_512),
@@ -453,13 +478,14 @@ SETTINGS: dict[str, Part] = {
     "P59-80": mmseg(CONTEXT_59, 80_000, **CONTEXT),
     "J2": mmseg(CITYSCAPES, 80_000, **C5),
     "J4": mmseg(CITYSCAPES, 80_000, **C5 | {"batch": 16}),  # §4: same rate, same iterations
-    # floor(10,582 / 16) = 661, floor(20,210 / 16) = 1,263 and floor(2,975 / 8) = 371 steps an epoch
+    # Steps per epoch on 4 GPUs, whose sampler pads 10,582 to 10,584, 20,210 to 20,212 and 2,975 to 2,976 images:
+    # floor(10,584 / 16) = 661, floor(20,212 / 16) = 1,263 and 2,976 / 8 = 372
     "S1-VOC": ssseg(VOC, 39_660, 60, **S1, backbone_lr_mult=0.1),
     "S1-ADE": ssseg(ADE20K, 164_190, 130, **S1),
-    "S1-City": ssseg(CITYSCAPES, 81_620, 220, **S1),
+    "S1-City": ssseg(CITYSCAPES, 81_840, 220, **S1),
     "S4-VOC": ssseg(VOC, 39_660, 60, **S4),
     "S4-ADE": ssseg(ADE20K, 164_190, 130, **S4),
-    "S4-City": ssseg(CITYSCAPES, 81_620, 220, **S4),
+    "S4-City": ssseg(CITYSCAPES, 81_840, 220, **S4),
     "D-VOC-mixed": autodrive(VOC, 39_690, 30, **DRIVE_VOC, precision="fp16"),
     "D-VOC-fp32": autodrive(VOC, 39_690, 30, **DRIVE_VOC, precision="fp32"),
     "D-City-mixed": autodrive(CITYSCAPES, 22_320, 60, **DRIVE_CITY, precision="fp16"),
@@ -547,8 +573,9 @@ PROFILING_ROWS = ("002-04", "002-05", "002-06")
 
 
 def assemble(settings: Part, network: Part, init: tuple[str, ...]) -> Part:
-    fields = {key: value for key, value in settings.items() if key != "align_corners"}
-    return fields | {"model": network | {"align_corners": settings["align_corners"]}, "init": init}
+    of_network = ("align_corners", "half_resize")
+    fields = {key: value for key, value in settings.items() if key not in of_network}
+    return fields | {"model": network | {key: settings[key] for key in of_network}, "init": init}
 
 
 def imagenet(backbone: Part) -> tuple[str, ...]:
@@ -652,6 +679,7 @@ def paper(
             padding_colour=UNSTATED,
             ratio_range=(1.0, 1.0),
             max_class_share=None,
+            crop_draws=UNSTATED,  # nothing is cropped
             flip_prob=0.0,
             photometric=None,
         ),
@@ -675,6 +703,8 @@ def paper(
             epochs=None,
             num_validations=UNSTATED,  # silent
             validation_interval=UNSTATED,
+            first_validation=UNSTATED,
+            validates_at_end=UNSTATED,
             keep="last",  # no selection is mentioned
         ),
         loss=part(
@@ -698,8 +728,11 @@ def paper(
             flip=False,
         ),
         batch_size=batch,
+        replicas=1,  # Caffe, one GPU
     )
-    return assemble(settings | {"accumulation": batch}, model(backbone, head, None), init)
+    # arch §1.1: of the head only the score layers are new, and start at zero
+    network = model(backbone, head, None, head_init=UNSTATED)
+    return assemble(settings | {"accumulation": batch}, network, init)
 
 
 _VGG16 = ("caffe:vgg16",)

@@ -180,6 +180,7 @@ def test_the_changed_recipe_has_another_hash_and_survives_json():
         ("augment.ratio_range=2,1", "augment.ratio_range must be 0 < low <= high"),
         ("model.head.stage=jpu", 'model.neck must be a JPU for the stage "jpu"'),
         ("accumulation=3", "batch_size 8 cannot be divided into 3 passes"),
+        ("replicas=3", "batch_size 8 cannot be divided into 3 shares: change replicas or batch_size."),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence(change, sentence):

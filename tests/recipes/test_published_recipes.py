@@ -75,7 +75,12 @@ def test_71_rows_have_recipes_of_their_own_and_the_profiling_rows_have_none():
 
 def test_profiling_rows_name_the_network_of_the_cityscapes_row():
     recipe = RECIPES["autodrive_fcn_r101_256x512_60e_cityscapes_amp"]
-    assert list(differences(AUTODRIVE_FCN | {"align_corners": True}, fields_of(recipe.model))) == []
+    assert (
+        list(
+            differences(AUTODRIVE_FCN | {"align_corners": True, "half_resize": True}, fields_of(recipe.model))
+        )
+        == []
+    )
     assert recipe.data.num_classes == 19
     rows = [PUBLISHED[key] for key in PROFILING_ROWS]
     assert [(row.method, row.backbone, row.output_stride) for row in rows] == [("FCN", "ResNet-101", 8)] * 3

@@ -170,3 +170,46 @@ class TestForeignThings:
         run(small_recipe(2), tmp_path, execution=Execution(device="cpu", checkpoint_seconds=0))
         for place in ("notes", "checkpoint/my-favourite", "checkpoint/step-one"):
             assert (tmp_path / place / "a.txt").read_text() == "mine"
+
+
+class TestHostileFiles:
+    """A run folder may come from anywhere."""
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            {"event": 5},
+            {"event": "start", "num_steps": "<b>"},
+            {"event": "train", "time": 1.0, "step": 5, "loss": "x", "images_per_second": 1.0, "eta_s": 1.0},
+            {
+                "event": "train",
+                "time": 1.0,
+                "step": 10**400,
+                "loss": 1.0,
+                "images_per_second": 1.0,
+                "eta_s": 1.0,
+            },
+            {"event": "train", "step": 5},
+            {"event": "validation", "step": 5, "miou": "x"},
+            {"event": "validation", "step": 5, "miou": 0.5, "iou_per_class": [{}]},
+            {"event": "error", "text": [1]},
+            {"step": 5},
+            [1],
+        ],
+        ids=lambda line: str(line)[:40],
+    )
+    def test_a_line_that_is_no_event_is_left_out(self, run_dir, line):
+        run_dir.path.mkdir()
+        run_dir.append_event("start", num_steps=9)
+        with run_dir.events_file.open("a") as file:
+            file.write(json.dumps(line)[:1000] + "\n" + 100_000 * "[" + "\n")
+        assert [event["event"] for event in run_dir.events()] == ["start"]
+        assert run_dir.progress() == (0, 9, None, None, None, None)
+
+    @pytest.mark.parametrize("contents", ["[]", '"a"', "5", 100_000 * "[", "{"], ids=lambda text: text[:3])
+    def test_a_file_that_is_no_object_is_a_sentence(self, run_dir, contents):
+        run_dir.path.mkdir()
+        for file in (run_dir.recipe_file, run_dir.result_file):
+            file.write_text(contents[:100_000])
+            with pytest.raises(InputError, match=f"{file.name} is damaged"):
+                run_dir.result() if file == run_dir.result_file else run_dir.recipe()

@@ -10,9 +10,10 @@ from small_runs import small_recipe
 
 from fcnbook.build import build_dataset, build_optimizer, build_segmenter, build_train_stream
 from fcnbook.files import InputError
-from fcnbook.recipe import Execution
+from fcnbook.recipe import Execution, ScheduleSpec
+from fcnbook.recipes import RECIPES
 from fcnbook.runs.folder import RunDir
-from fcnbook.runs.monitor import RunMonitor, RunParts
+from fcnbook.runs.monitor import RunMonitor, RunParts, validation_steps
 from fcnbook.runs.report import find_provenance
 from fcnbook.runs.trainer import run
 from fcnbook.training import train
@@ -25,6 +26,37 @@ def best_of(num_steps):
     recipe = small_recipe(num_steps)
     schedule = dataclasses.replace(recipe.schedule, keep="best", validation_interval=2)
     return dataclasses.replace(recipe, schedule=schedule)
+
+
+def steps_of(**schedule):
+    return sorted(validation_steps(ScheduleSpec(**schedule)))
+
+
+def test_the_steps_at_which_pytorch_auto_drive_validates():
+    """Its loop validates where the number of completed steps is 999 modulo 1,000, and not at the end."""
+    voc = steps_of(**vars_of("autodrive_fcn_r101_321x321_30e_voc12aug"))
+    assert (voc[:3], voc[-2:], len(voc)) == ([999, 1999, 2999], [37_999, 38_999], 39)
+    city = steps_of(**vars_of("autodrive_fcn_r101_256x512_60e_cityscapes_amp"))
+    assert city == [
+        *(999, 1999, 2999, 3999, 4999, 5999, 6999, 7999, 8999, 9999, 10_999, 11_999, 12_999, 13_999, 14_999),
+        *(15_999, 16_999, 17_999, 18_999, 19_999, 20_999, 21_999),
+    ]
+    assert steps_of(**vars_of("autodrive_fcn_r101_321x321_30e_voc12aug_amp")) == voc
+
+
+def vars_of(name):
+    return dataclasses.asdict(RECIPES[name].schedule)
+
+
+def test_validations_at_intervals():
+    assert steps_of(num_steps=12, validation_interval=5) == [5, 10, 12]
+    assert steps_of(num_steps=12, validation_interval=5, first_validation=2) == [2, 7, 12]
+    best = dict(validation_interval=5, keep="best", validates_at_end=False)
+    assert steps_of(num_steps=12, first_validation=3, **best) == [3, 8]
+    assert steps_of(num_steps=13, first_validation=3, **best) == [3, 8, 13]  # one falls on the end
+    assert steps_of(num_steps=4, **best) == [4]  # there is no other
+    assert steps_of(num_steps=12, **best | {"keep": "last"}) == [5, 10, 12]  # these weights count
+    assert steps_of(num_steps=12, num_validations=3) == [4, 8, 12]
 
 
 def small_parts(recipe, folder):

@@ -109,4 +109,30 @@ def test_a_text_of_several_lines_stays_in_its_cell(old):
     page = Page(
         markdown2html(RunReport.from_dict(old | {"verdict": "one\n\n| two |\r\n# three"})._repr_markdown_())
     )
-    assert page.cells[-1] == "one | two | # three"
+    assert page.cells[-1] == r"one\n\n| two |\r\n# three"
+
+
+def test_texts_of_a_result_are_printable_lines(old):
+    forged = "PASS\nverdict  PASS\x1b[2J"
+    report = RunReport.from_dict(
+        old | {"verdict": forged, "classes": [forged] * 10, "versions": {forged: forged}}
+    )
+    shown = r"PASS\nverdict  PASS\x1b[2J"
+    assert (report.verdict, report.classes, report.versions) == (shown, [shown] * 10, {shown: shown})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"classes": [1] * 10},
+        {"classes": ["a"]},
+        {"iou_per_class": ["x"] * 10},
+        {"versions": {"torch": 2}},
+        {"parameters": 10**400},
+        {"miou": 10**400},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_what_lists_and_objects_hold_is_looked_at(old, fields):
+    with pytest.raises(InputError, match="damaged or from another version"):
+        RunReport.from_dict(old | fields)

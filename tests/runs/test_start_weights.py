@@ -148,3 +148,41 @@ def test_a_file_of_ones_own_takes_the_place_of_imagenet(tmp_path):
 def test_a_recipe_without_start_weights_loads_none():
     recipe = scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "tiny")
     assert load_init(build_segmenter(recipe), recipe) == []
+
+
+def damage(folder):
+    """Another bit in the last tensor."""
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path):
+    folder, source = trained("fcn32s_vgg16_voc11", tmp_path / "32s")
+    checkpoints = RunDir(folder).checkpoint_folder
+    save_weights(checkpoints / "step-00000007", build_segmenter(tiny("fcn32s_vgg16_voc11")), {})
+    damage(checkpoints / "step-00000007")
+    recipe = tiny("fcn16s_vgg16_voc11")
+    model, said = build_segmenter(recipe), []
+    load_init(model, recipe, [folder], said.append)
+    (sentence,) = said
+    assert "step-00000007/model.safetensors is damaged: 1 of its" in sentence
+    assert "The weights of step-00000005 are taken instead." in sentence
+    name = "backbone.conv1_1.weight"
+    assert torch.equal(model.state_dict()[name], source[name])
+    damage(checkpoints / "step-00000005")
+    with pytest.raises(
+        InputError, match=r"step-00000007.* is damaged.*step-00000005.*There is no older checkpoint"
+    ):
+        load_init(model, recipe, [folder], said.append)
+
+
+def test_damaged_best_weights_are_named_and_none_stand_in_for_them(tmp_path):
+    folder, _ = trained("fcn32s_vgg16_voc11", tmp_path / "32s")
+    save_weights(RunDir(folder).best_folder, build_segmenter(tiny("fcn32s_vgg16_voc11")), {})
+    damage(RunDir(folder).best_folder)
+    recipe = tiny("fcn16s_vgg16_voc11")
+    with pytest.raises(
+        InputError, match=r"best/model.safetensors is damaged.* Give .*step-00000005 to take the last"
+    ):
+        load_init(build_segmenter(recipe), recipe, [folder])

@@ -16,6 +16,13 @@ import torch
 from safetensors.torch import load_file
 from small_runs import leave_out, pretend_published
 
+from fcnbook.build import (
+    build_class_weights,
+    build_dataset,
+    build_optimizer,
+    build_segmenter,
+    build_train_stream,
+)
 from fcnbook.evaluation import score
 from fcnbook.files import InputError
 from fcnbook.published import PUBLISHED
@@ -24,6 +31,7 @@ from fcnbook.recipes import RECIPES, scaled, with_num_steps
 from fcnbook.runs import trainer
 from fcnbook.runs.folder import RunDir
 from fcnbook.runs.trainer import run
+from fcnbook.training import train
 
 FULL = RECIPES["fcn_r18-d16_192x384_10k_streets"]
 EVERY_STEP = Execution(device="cpu", checkpoint_seconds=0, log_seconds=0)
@@ -102,7 +110,6 @@ def test_a_finished_run(undisturbed):
 
 def test_the_result_is_that_of_the_stored_weights(undisturbed):
     """Scored again from the checkpoint by the evaluation alone."""
-    from fcnbook.build import build_dataset, build_segmenter
     from fcnbook.weights.checkpoint import load_weights
 
     recipe = small()
@@ -237,6 +244,21 @@ def test_the_best_validation_is_what_counts_where_the_recipe_says_so(tmp_path):
     assert max(done.values()) > min(done.values())
 
 
+def test_the_last_weights_are_no_candidate_where_the_source_does_not_validate_them(tmp_path):
+    recipe = best_of()
+    schedule = dataclasses.replace(recipe.schedule, first_validation=2, validates_at_end=False)
+    recipe = dataclasses.replace(recipe, schedule=schedule)
+    report = run(recipe, tmp_path, execution=EVERY_STEP)
+    events = RunDir(tmp_path).events()
+    done = {e["step"]: e["miou"] for e in events if e["event"] == "validation"}
+    assert list(done) == [2, 5, 8, 11]
+    best_step = max(done, key=lambda step: done[step])
+    assert f"weights of step {best_step}, the best of all validations" in report.protocol
+    assert report.miou == pytest.approx(done[best_step], abs=1e-6)
+    assert events[-1] == events[-1] | {"event": "end", "step": 12}
+    assert report.num_steps == 12
+
+
 def test_scores_that_are_no_numbers_still_leave_best_weights(tmp_path):
     """Of validation labels that are all void."""
     from PIL import Image
@@ -362,3 +384,51 @@ def test_small_scales_train_with_channels_last_unless_told_otherwise(tmp_path, s
     kernels = [p for p in parts.model.parameters() if p.ndim == 4 and min(p.shape) > 1]
     assert kernels
     assert {p.is_contiguous(memory_format=torch.channels_last) for p in kernels} == {expected}
+
+
+class FirstStep:
+    """A monitor that keeps the first loss."""
+
+    def after_step(self, step, loss, parts, lr):
+        if step == 1:
+            self.loss = float(loss)
+        return True
+
+
+@pytest.mark.parametrize(
+    ("of_recipe", "asked", "same_as"),
+    [("fp32", None, "fp32"), ("bf16", None, "bf16"), ("fp32", "bf16", "bf16"), ("bf16", "fp32", "fp32")],
+)
+def test_a_run_computes_in_the_precision_of_its_execution_or_else_of_its_recipe(
+    first_losses, tmp_path, of_recipe, asked, same_as
+):
+    """Its first loss against that of the loop by itself; the scaler works for fp16 alone."""
+    recipe = dataclasses.replace(small(2), precision=of_recipe)
+    execution = Execution(device="cpu", precision=asked)
+    trainer.run(recipe, tmp_path, seed=3, execution=execution, monitor=(seen := FirstStep()))
+    assert seen.loss == first_losses[same_as] != first_losses["bf16" if same_as == "fp32" else "fp32"]
+
+
+@pytest.mark.parametrize(("of_recipe", "asked", "scales"), [("fp16", None, True), ("fp16", "bf16", False)])
+def test_the_loss_is_scaled_in_fp16_only(tmp_path, of_recipe, asked, scales):
+    recipe = dataclasses.replace(small(2), precision=of_recipe)
+    parts = trainer._build(recipe, RunDir(tmp_path), None, 0, Execution(device="cpu", precision=asked))
+    assert parts.scaler.is_enabled() is scales
+
+
+@pytest.fixture(scope="module")
+def first_losses():
+    """Of the run of the test above, by `train` alone, in each precision."""
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        recipe = dataclasses.replace(small(2), precision=precision)
+        torch.manual_seed(3)
+        model = build_segmenter(recipe).to(memory_format=torch.channels_last)
+        dataset = build_dataset(recipe, "train")
+        stream = build_train_stream(recipe, dataset, seed=3)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        weights = build_class_weights(recipe, dataset)
+        optimizer = build_optimizer(recipe, model)
+        train(model, stream, recipe, optimizer, scaler, seen := FirstStep(), class_weights=weights)
+        losses[precision] = seen.loss
+    return losses

@@ -166,7 +166,11 @@ def test_dots_stand_side_by_side_in_their_column_and_a_line_joins_a_repetition()
     groups = {"mIoU": [{"D32": 40.0, "D8": 60.0}, {"D32": 45.0, "D8": 55.0}], "pole": [{"D8": 20.0}]}
     (axes,) = dots_figure(groups, "IoU").axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["mIoU", "pole"]
-    assert [tuple(line.get_xydata().ravel()) for line in axes.lines] == [(0, 40, 1, 60), (0, 45, 1, 55), (4, 20)]
+    assert [tuple(line.get_xydata().ravel()) for line in axes.lines] == [
+        (0, 40, 1, 60),
+        (0, 45, 1, 55),
+        (4, 20),
+    ]
     dots = [dot.get_offsets().tolist() for dot in axes.collections if len(dot.get_offsets())]
     assert dots == [[[0, 40], [1, 60]], [[0, 45], [1, 55]], [[4, 20]]]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["D32", "D8"]

@@ -45,3 +45,12 @@ class TestGuess:
         assert "Which draws poles?" in bundle["text/plain"]
         assert bundle["text/plain"].endswith("- FCN-32s\n- FCN-8s")
         assert "application/vnd.jupyter.widget-view+json" in bundle
+
+    def test_names_out_of_files_are_shown_as_text(self, capsys):
+        name = "<img src=x onerror=alert(1)>\x1b[2J $\\frac{ [a](b)"
+        guess = Guess(f"Which, {name}?", [name, "b"])
+        bundle = guess._repr_mimebundle_()
+        assert "<" not in bundle["text/markdown"] and "](" not in bundle["text/markdown"]
+        assert all(line.isprintable() for line in bundle["text/plain"].split("\n"))
+        guess.reveal(name)
+        assert capsys.readouterr().out.strip().isprintable()

@@ -224,3 +224,13 @@ class TestMaskViewer:
             viewer.opacity.value = opacity
             seconds.append(time.process_time() - started)
         assert min(seconds) < 0.2
+
+    def test_names_out_of_files_are_shown_as_text(self, samples, preds):
+        names = ("$\\frac{", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>")
+        hostile = [sample._replace(name=f"{names[2]}\x1b[2J\n") for sample in samples]
+        viewer = MaskViewer(hostile, preds, LabelSet(names, NAMES.palette))
+        page = viewer.table.value + viewer.headline.value
+        assert "<script" not in page and "<img" not in page
+        assert viewer.summary().isprintable()
+        assert all(name in html.unescape(viewer.table.value) for name in names)
+        assert viewer.still_image().shape[1] > 100

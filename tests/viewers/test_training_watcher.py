@@ -199,6 +199,15 @@ class TestTrainingWatcher:
             "a recipe stopped, step 40 of 100, loss 0.600, val/07.png holds the value 12."
         )
 
+    def test_what_the_events_say_is_shown_as_text(self, run):
+        hostile = "<img src=x onerror=alert(1)>\x1b[2J\nforged"
+        run.append_event("start", num_steps=100, recipe=hostile)
+        run.append_event("validation", step=5, miou=0.5, iou_per_class=[0.5])  # the recipe has ten classes
+        run.append_event("error", text=hostile)
+        watcher = TrainingWatcher(run.path)
+        assert "<img" not in watcher.headline.value
+        assert watcher.summary().isprintable() and "forged" in watcher.summary()
+
     def test_the_last_masks_are_shown(self, run):
         run.predictions.mkdir()
         for index, grey in enumerate((10, 20, 30)):

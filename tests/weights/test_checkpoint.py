@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fcnbook.files import InputError
-from fcnbook.weights.checkpoint import load_newest, load_weights, resume, save_checkpoint
+from fcnbook.weights.checkpoint import load_weights, read_newest, resume, save_checkpoint
 from fcnbook.weights.torch_files import tensor_checksums
 
 
@@ -104,6 +104,12 @@ def flip_a_bit(path):
     path.write_bytes(data)
 
 
+def zero_a_block(path):
+    """The last 256 bytes, as a disk does that lost a block."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-256] + bytes(256))
+
+
 def replace_state(path):
     torch.save({"step": 5, "optimizer": {}}, path)
 
@@ -117,6 +123,7 @@ def other_values(path):
 
 DAMAGE = [
     ("model.safetensors", flip_a_bit, "model.safetensors is damaged: 1 of its 9 tensors"),
+    ("model.safetensors", zero_a_block, "model.safetensors is damaged: "),
     (
         "model.safetensors",
         lambda path: path.write_bytes(path.read_bytes()[:-9]),
@@ -126,7 +133,8 @@ DAMAGE = [
     ("state.pt", flip_a_bit, "state.pt is damaged"),
     ("state.pt", other_values, "state.pt is damaged: it is not what was written"),
     ("state.pt", replace_state, "state.pt is damaged"),
-    ("state.pt", lambda path: path.unlink(), "state.pt is damaged"),
+    ("state.pt", zero_a_block, "state.pt is damaged"),
+    ("state.pt", lambda path: path.unlink(), "state.pt is missing"),
 ]
 
 
@@ -158,22 +166,24 @@ def test_nothing_is_renamed_where_no_checkpoint_is_left(tmp_path):
     with pytest.raises(InputError, match=r"step-00000005.*step-00000003.* Delete .* to start the run anew"):
         resume(tmp_path / "step-00000005", *parts(seed=1))
     with pytest.raises(InputError, match=r"step-00000005.*step-00000003.* There is no older checkpoint"):
-        load_newest(small_network(), tmp_path)
+        read_newest(tmp_path)
     assert names_in(tmp_path) == ["step-00000003", "step-00000005"]
 
 
 def test_the_newest_undamaged_weights_are_loaded_and_nothing_is_changed(tmp_path):
-    states, model = two_checkpoints(tmp_path), small_network()
-    assert load_newest(model, tmp_path, pytest.fail)
-    assert torch.equal(model[0].weight, states[5]["0.weight"])
+    states = two_checkpoints(tmp_path)
+    file, weights = read_newest(tmp_path, pytest.fail)
+    assert file == tmp_path / "step-00000005" / "model.safetensors"
+    assert torch.equal(weights["0.weight"], states[5]["0.weight"])
     flip_a_bit(tmp_path / "step-00000005" / "model.safetensors")
     with pytest.warns(
         UserWarning, match=r"step-00000005.* is damaged.*weights of step-00000003 are taken instead"
     ):
-        assert load_newest(model, tmp_path)
-    assert torch.equal(model[0].weight, states[3]["0.weight"])
+        file, weights = read_newest(tmp_path)
+    assert file == tmp_path / "step-00000003" / "model.safetensors"
+    assert torch.equal(weights["0.weight"], states[3]["0.weight"])
     assert names_in(tmp_path) == ["step-00000003", "step-00000005"]
-    assert not load_newest(model, tmp_path / "none")
+    assert read_newest(tmp_path / "none") is None
 
 
 def test_checkpoints_of_older_versions_have_no_checksums_and_load(tmp_path):

@@ -703,8 +703,14 @@ class TestStartWeights:
         assert names
         assert names <= {*START_WEIGHTS, *RECIPES}
 
+    @pytest.mark.parametrize(("depth", "digits"), [(18, "5c106cde"), (50, "19c8e357"), (101, "5d3b4d8f")])
+    def test_the_file_from_which_the_published_networks_started_comes_first(self, depth, digits):
+        """pytorch-auto-drive's code names resnet101-5d3b4d8f.pth."""
+        first = START_WEIGHTS[f"torchvision:resnet{depth}"].urls[0]
+        assert first.endswith(f"/resnet{depth}-{digits}.pth")
+
     def test_checksums_come_from_the_names(self):
-        assert START_WEIGHTS["torchvision:resnet50"].sha256_prefixes == ("0676ba61", "19c8e357")
+        assert START_WEIGHTS["torchvision:resnet50"].sha256_prefixes == ("19c8e357", "0676ba61")
         assert START_WEIGHTS["open-mmlab:resnet101_v1c"].sha256_prefixes == ("e67eebb6",)
 
     @pytest.mark.parametrize(

@@ -72,7 +72,10 @@ def check_bad_values(answer: Callable[[np.ndarray, int], Iterable[int]]) -> str 
 
 @exercise
 def check_half_size(answer: Callable[[np.ndarray], np.ndarray]) -> str | None:
-    """Exercise 3: labels at half size that keep the poles. Answer: a function (H, W) uint8 -> (H/2, W/2) uint8."""
+    """Exercise 3: labels at half size that keep the poles, and void only where nothing else is.
+
+    Answer: a function (H, W) uint8 -> (H/2, W/2) uint8.
+    """
     pole = STREETS.classes.index("pole")
     kept, cells = 0, 0
     for labels in (sample.labels for sample in (Streets("train", num_scenes=8)[k] for k in range(8))):
@@ -89,6 +92,14 @@ def check_half_size(answer: Callable[[np.ndarray], np.ndarray]) -> str | None:
             return (
                 f"At row {row}, column {column} you write {got[row, column]}, but the four pixels there are {four}: "
                 "a class was invented. Choose one of the four; never average ids."
+            )
+        lost = (got == IGNORE_INDEX) & (blocks != IGNORE_INDEX).any(-1)
+        if lost.any():
+            row, column = np.argwhere(lost)[0]
+            four = sorted(blocks[row, column].tolist())
+            return (
+                f"At row {row}, column {column} you write 255, but the four pixels there are {four}: void won over a "
+                "class. 255 is the largest number and the least wanted; it may stay only where all four are void."
             )
         has_pole = (blocks == pole).any(-1)
         kept, cells = kept + int((got[has_pole] == pole).sum()), cells + int(has_pole.sum())

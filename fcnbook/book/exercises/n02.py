@@ -97,7 +97,9 @@ def check_without_skip(answer: Callable[[nn.Module, Features, str], Tensor]) -> 
     """Exercise 4: the logits of FCN-8s without one of its skips. Answer: a function of head, features and skip."""
     torch.manual_seed(0)
     backbone = VGG16(VGGSpec(width=2)).eval()
-    head = _HeadOfTheChapter(FCNSkipHeadSpec(stride=8, channels=4), backbone.stages, 5, grids=backbone.grids).eval()
+    head = _HeadOfTheChapter(
+        FCNSkipHeadSpec(stride=8, channels=4), backbone.stages, 5, grids=backbone.grids
+    ).eval()
     randomize(head)
     with torch.no_grad():
         features = backbone(torch.randn(1, 3, 50, 70))
@@ -107,7 +109,9 @@ def check_without_skip(answer: Callable[[nn.Module, Features, str], Tensor]) -> 
         for skip, wanted in expected.items():
             got = answer(head, features, skip)
             if not isinstance(got, Tensor):
-                return f'For "{skip}" the function returns {type(got).__name__}; logits are asked for, a tensor.'
+                return (
+                    f'For "{skip}" the function returns {type(got).__name__}; logits are asked for, a tensor.'
+                )
             if not all(torch.equal(value, before[name]) for name, value in head.state_dict().items()):
                 return "The head is not as it was: a weight has changed. Restore it, or work on a copy (copy.deepcopy)."
             if not torch.equal(head(features), whole):

@@ -28,14 +28,17 @@ def check_settings(answer: Callable[[int], tuple[Sequence[int], Sequence[int]]])
             return f"For {output_stride}: four strides and four dilations are asked for, one for each stage."
         got = 4 * prod(strides)
         if got != output_stride:
-            hint = "The stem and the max pool bring 4." if prod(strides) == output_stride else "Strides multiply."
+            hint = (
+                "The stem and the max pool bring 4."
+                if prod(strides) == output_stride
+                else "Strides multiply."
+            )
             return f"For {output_stride} the strides {strides} give an output stride of {got}. {hint}"
         wanted = {32: (1, 2, 2, 2), 16: (1, 2, 2, 1), 8: (1, 2, 1, 1), 4: (1, 1, 1, 1)}[output_stride]
         if strides != wanted:
             return f"For {output_stride} the output stride is right, but it is the *last* strides that are taken out."
-        hint = _hint_on_dilations(strides, dilations)
-        if hint is not None:
-            return f"For {output_stride}: {hint}"
+        if (problem := _hint_on_dilations(strides, dilations)) is not None:
+            return f"For {output_stride}: {problem}"
     return None
 
 
@@ -167,7 +170,9 @@ def check_twin_at_16(answer: Sequence[int]) -> str | None:
         if torch.allclose(dense(images).main[:, :, ::2, ::2], coarse(images).main, atol=1e-5):
             return None
     if dilations[0] == 2:
-        return "The first convolution of layer4 is the one that loses its stride. Its input is as it always was."
+        return (
+            "The first convolution of layer4 is the one that loses its stride. Its input is as it always was."
+        )
     if dilations[1] == 1:
         return "The second convolution of layer4 comes behind the stride that was removed."
     if set(dilations[2:]) == {1}:

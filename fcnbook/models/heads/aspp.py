@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fcnbook.models.heads._parts import classifier
 from fcnbook.models.layers import ConvBNReLU, init_convolutions
-from fcnbook.recipe import ASPPHeadSpec
+from fcnbook.recipe import ASPPHeadSpec, HeadInit
 from fcnbook.types import StageInfo
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class ASPPHead(nn.Module):
         stages: of the backbone or neck; tells the channels of the stage that is read.
         num_classes: K.
         align_corners: taken because every head is built alike; this one resizes nothing but a single cell.
+        init: start of all convolutions but the classifier; `ModelSpec.head_init`.
 
     Source: Chen et al., arXiv:1706.05587, section 3.3, and mmsegmentation's ASPPHead.
     """
@@ -35,6 +36,7 @@ class ASPPHead(nn.Module):
         stages: Mapping[str, StageInfo],
         num_classes: int,
         align_corners: bool = False,
+        init: HeadInit = "mmsegmentation",
     ) -> None:
         super().__init__()
         self.stage, self.dilations = spec.stage, spec.dilations
@@ -45,7 +47,7 @@ class ASPPHead(nn.Module):
         )
         self.bottleneck = ConvBNReLU((1 + len(spec.dilations)) * channels, channels)
         self.dropout = nn.Dropout2d(spec.dropout)
-        init_convolutions(self)
+        init_convolutions(self, init)
         self.conv_seg = classifier(channels, num_classes, spec.classifier_std)
 
     def forward(self, features: Features) -> Tensor:

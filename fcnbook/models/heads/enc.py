@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fcnbook.models.heads._parts import classifier
 from fcnbook.models.layers import ConvBNReLU, init_convolutions
-from fcnbook.recipe import EncHeadSpec
+from fcnbook.recipe import EncHeadSpec, HeadInit
 from fcnbook.types import SegLogits, StageInfo
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class EncHead(nn.Module):
         stages: of the backbone or neck; tells the channels of the stage that is read.
         num_classes: K.
         align_corners: taken because every head is built alike; this one resizes nothing inside.
+        init: start of all convolutions but the classifier; `ModelSpec.head_init`.
 
     Source: Zhang et al., arXiv:1803.08904, section 3, and mmsegmentation's EncHead without lateral
     connections.
@@ -36,6 +37,7 @@ class EncHead(nn.Module):
         stages: Mapping[str, StageInfo],
         num_classes: int,
         align_corners: bool = False,
+        init: HeadInit = "mmsegmentation",
     ) -> None:
         super().__init__()
         self.stage = spec.stage
@@ -43,7 +45,7 @@ class EncHead(nn.Module):
         self.enc_module = ContextEncoding(spec.channels, spec.num_codes)
         self.se_layer = nn.Linear(spec.channels, num_classes)
         self.dropout = nn.Dropout2d(spec.dropout)
-        init_convolutions(self)
+        init_convolutions(self, init)
         self.conv_seg = classifier(spec.channels, num_classes, spec.classifier_std)
 
     def forward(self, features: Features) -> SegLogits:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fcnbook.models.heads._parts import classifier
 from fcnbook.models.layers import ConvBNReLU, init_convolutions
-from fcnbook.recipe import FCNHeadSpec
+from fcnbook.recipe import FCNHeadSpec, HeadInit
 from fcnbook.types import StageInfo
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class FCNHead(nn.Module):
         stages: of the backbone or neck; tells the channels of the stage that is read.
         num_classes: K.
         align_corners: taken because every head is built alike; this one resizes nothing inside.
+        init: start of all convolutions but the classifier; `ModelSpec.head_init`.
 
     Source: mmsegmentation's FCNHead. The dilation is that of `convs`; `conv_cat` is never dilated. Without
     `concat_input` it is the head of sssegmentation; with one convolution, and dropout of single values, that
@@ -40,6 +41,7 @@ class FCNHead(nn.Module):
         stages: Mapping[str, StageInfo],
         num_classes: int,
         align_corners: bool = False,
+        init: HeadInit = "mmsegmentation",
     ) -> None:
         super().__init__()
         self.stage, self.concat_input = spec.stage, spec.concat_input
@@ -49,7 +51,7 @@ class FCNHead(nn.Module):
         if spec.concat_input:
             self.conv_cat = ConvBNReLU(in_channels + spec.channels, spec.channels)
         self.dropout = (nn.Dropout2d if spec.dropout_of == "channels" else nn.Dropout)(spec.dropout)
-        init_convolutions(self)
+        init_convolutions(self, init)
         self.conv_seg = classifier(spec.channels, num_classes, spec.classifier_std)
 
     def forward(self, features: Features) -> Tensor:

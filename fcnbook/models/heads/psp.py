@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fcnbook.models.heads._parts import classifier
 from fcnbook.models.layers import ConvBNReLU, PyramidAverage, init_convolutions, resize
-from fcnbook.recipe import PSPHeadSpec
+from fcnbook.recipe import HeadInit, PSPHeadSpec
 from fcnbook.types import StageInfo
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class PSPHead(nn.Module):
         stages: of the backbone or neck; tells the channels of the stage that is read.
         num_classes: K.
         align_corners: of the resize from the grids to the map.
+        init: start of all convolutions but the classifier; `ModelSpec.head_init`.
 
     Source: Zhao et al., arXiv:1612.01105, section 3.2, and mmsegmentation's PSPHead.
     """
@@ -37,6 +38,7 @@ class PSPHead(nn.Module):
         stages: Mapping[str, StageInfo],
         num_classes: int,
         align_corners: bool = False,
+        init: HeadInit = "mmsegmentation",
     ) -> None:
         super().__init__()
         self.stage, self.align_corners = spec.stage, align_corners
@@ -48,7 +50,7 @@ class PSPHead(nn.Module):
         )
         self.bottleneck = ConvBNReLU(in_channels + len(spec.pool_sizes) * spec.channels, spec.channels)
         self.dropout = nn.Dropout2d(spec.dropout)
-        init_convolutions(self)
+        init_convolutions(self, init)
         self.conv_seg = classifier(spec.channels, num_classes, spec.classifier_std)
 
     def forward(self, features: Features) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fcnbook.models.heads._parts import classifier
 from fcnbook.models.layers import ConvBNReLU, init_convolutions, resize
-from fcnbook.recipe import SemanticFPNHeadSpec
+from fcnbook.recipe import HeadInit, SemanticFPNHeadSpec
 from fcnbook.types import StageInfo
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class SemanticFPNHead(nn.Module):
         stages: of the FPN neck; tells channels and strides of p2 to p5.
         num_classes: K.
         align_corners: of every resize inside.
+        init: start of all convolutions but the classifier; `ModelSpec.head_init`.
 
     Source: Kirillov et al., arXiv:1901.02446, section 3.1, and mmsegmentation's FPNHead.
     """
@@ -36,6 +37,7 @@ class SemanticFPNHead(nn.Module):
         stages: Mapping[str, StageInfo],
         num_classes: int,
         align_corners: bool = False,
+        init: HeadInit = "mmsegmentation",
     ) -> None:
         super().__init__()
         self.levels, self.align_corners = ("p2", "p3", "p4", "p5"), align_corners
@@ -49,7 +51,7 @@ class SemanticFPNHead(nn.Module):
                     layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners))
             self.scale_heads.append(nn.Sequential(*layers))
         self.dropout = nn.Dropout2d(spec.dropout)
-        init_convolutions(self)
+        init_convolutions(self, init)
         self.conv_seg = classifier(spec.channels, num_classes, spec.classifier_std)
 
     def forward(self, features: Features) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fcnbook.models.layers import ConvBNReLU, SeparableConv, init_convolutions, resize
-from fcnbook.recipe import JPUSpec
+from fcnbook.recipe import HeadInit, JPUSpec
 from fcnbook.types import StageInfo
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class JPU(nn.Module):
     Args:
         spec: width, dilations.
         stages: of the backbone; tells the channels of c3, c4, c5.
+        init: start of the convolutions; `ModelSpec.head_init`.
 
     Attributes:
         stages: of c3, c4 and "jpu", which has `spec.channels` for each dilation and the stride of c3.
@@ -33,7 +34,9 @@ class JPU(nn.Module):
     resized with `align_corners=False` (the authors' own code has c5, c4, c3, and True).
     """
 
-    def __init__(self, spec: JPUSpec, stages: Mapping[str, StageInfo]) -> None:
+    def __init__(
+        self, spec: JPUSpec, stages: Mapping[str, StageInfo], init: HeadInit = "mmsegmentation"
+    ) -> None:
         super().__init__()
         # Each unit lies in a Sequential of its own because published files name it so.
         self.conv_layers = nn.ModuleList(
@@ -45,7 +48,7 @@ class JPU(nn.Module):
         self.dilations = spec.dilations
         out = StageInfo(spec.channels * len(spec.dilations), stages["c3"].stride)
         self.stages = {"c3": stages["c3"], "c4": stages["c4"], "jpu": out}
-        init_convolutions(self)
+        init_convolutions(self, init)
 
     def forward(self, features: Features) -> Features:
         """The joint map as "jpu", beside c3 and c4 as they came, since the auxiliary head reads c4."""

@@ -152,8 +152,14 @@ def zeroes_the_weights(head, features, skip):
     ("answer", "hint"),
     [
         (lambda head, features, skip: head(features), "the skip is still added"),
-        (lambda head, features, skip: by_hook(head, features, {"pool3": "pool4", "pool4": "pool3"}[skip]), "the other"),
-        (lambda head, features, skip: by_hook(head, features, "pool3"), 'For "pool4" you leave out the other skip'),
+        (
+            lambda head, features, skip: by_hook(head, features, {"pool3": "pool4", "pool4": "pool3"}[skip]),
+            "the other",
+        ),
+        (
+            lambda head, features, skip: by_hook(head, features, "pool3"),
+            'For "pool4" you leave out the other skip',
+        ),
         (
             lambda head, features, skip: head(
                 {**features, "c" + skip[-1]: torch.zeros_like(features["c" + skip[-1]])}

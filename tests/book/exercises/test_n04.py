@@ -41,8 +41,6 @@ def test_right_answers():
     assert n04.check_twin_at_16((1, 2, 2, 2, 2)) is True
 
 
-
-
 def changed(**settings):
     return (SETTINGS | {int(key[1:]): value for key, value in settings.items()}).get
 
