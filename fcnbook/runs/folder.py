@@ -394,8 +394,12 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 def notebook_runs(chosen: str | os.PathLike[str] | None = None, chapter: str = "") -> Path:
     """The folder for the runs of a notebook: the chosen one, or else `runs/<chapter>` of the checkout.
 
-    JupyterLab starts the kernels of notebooks in `notebooks/`, papermill where it is started itself.
+    JupyterLab starts the kernel of a notebook in its own folder, `notebooks/` or `notebooks/solutions/`, papermill
+    where it is started itself.
     """
     if chosen:
         return Path(chosen)
-    return Path("../runs" if Path("reproduce.ipynb").exists() else "runs") / chapter
+    for notebooks in (Path(), Path("..")):
+        if (notebooks / "reproduce.ipynb").exists():
+            return notebooks / "../runs" / chapter
+    return Path("runs") / chapter

@@ -97,7 +97,12 @@ def test_events_carry_the_time(run_dir):
 
 def test_the_folder_of_a_run_beside_a_notebook_and_elsewhere(tmp_path, monkeypatch):
     recipe = scaled(RECIPES["fcn_r18-d8_360x480_10k_camvid"], "tiny")
-    for folder, base in ((tmp_path, "runs"), (NOTEBOOKS, "../runs"), (NOTEBOOKS.parent, "runs")):
+    for folder, base in (
+        (tmp_path, "runs"),
+        (NOTEBOOKS, "../runs"),
+        (NOTEBOOKS / "solutions", "../../runs"),  # which use the networks of their chapter
+        (NOTEBOOKS.parent, "runs"),
+    ):
         monkeypatch.chdir(folder)
         where = run_folder(recipe, 2, notebook_runs())
         assert str(where) == f"{base}/fcn_r18-d8_360x480_10k_camvid-tiny-seed2"
