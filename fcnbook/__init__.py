@@ -4,8 +4,9 @@ Everything listed in `__all__` is imported when it is first used (PEP 562), so `
 numpy and takes milliseconds. (The function `run` is not here: `fcnbook.runs.trainer` is its module.)
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fcnbook._lazy import lazy_names
 
 if TYPE_CHECKING:
     from fcnbook.build import build_segmenter
@@ -52,12 +53,4 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"fcnbook has no attribute {name}")
-    return getattr(importlib.import_module(f"fcnbook.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "fcnbook"
 ORDER = [
-    ["types", "labels", "files"],
+    ["types", "labels", "files", "_lazy"],
     ["datasets.table"],
     ["recipe", "published"],
     ["download", "losses", "metrics", "schedule", "draw", "recipes"],

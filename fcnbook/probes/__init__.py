@@ -3,8 +3,9 @@
 What is listed in `__all__` is imported when it is first used (PEP 562).
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fcnbook._lazy import lazy_names
 
 if TYPE_CHECKING:
     from fcnbook.probes.field import effective_field
@@ -43,12 +44,4 @@ __all__ = [
     "without_parts",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"fcnbook.probes has no attribute {name}")
-    return getattr(importlib.import_module(f"fcnbook.probes.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

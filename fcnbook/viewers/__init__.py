@@ -3,8 +3,9 @@
 What is listed in `__all__` is imported when it is first used (PEP 562): a guess needs no torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fcnbook._lazy import lazy_names
 
 if TYPE_CHECKING:
     from fcnbook.viewers._curves import RunCurves
@@ -57,12 +58,4 @@ __all__ = [
     "still",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"fcnbook.viewers has no attribute {name}")
-    return getattr(importlib.import_module(f"fcnbook.viewers.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _HOME)
