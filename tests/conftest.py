@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 # One thread: networks this small are slower with two, and a shared machine stays responsive.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -9,3 +11,14 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 # Kernels and trainers started by a test find `small_runs` too.
 _TESTS = os.path.dirname(__file__)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_TESTS, os.environ.get("PYTHONPATH")]))
+
+
+@pytest.fixture
+def two_threads():
+    """For trainings of tiny scale: the book's figures are those of two threads, and their last digits depend on it."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)

@@ -7,36 +7,28 @@ import copy
 
 import pytest
 import torch
-from test_streets_orderings import scores_on_fresh_scenes
+from test_streets_orderings import on_streets, scores_on_fresh_scenes
 from torch import nn
 from torch.nn import functional as F
 
-from fcnbook.build import build_dataset, build_segmenter
+from fcnbook.build import build_dataset
+from fcnbook.hub import load
 from fcnbook.inference import normalize
 from fcnbook.models.layers import resize
 from fcnbook.models.necks import JPU
 from fcnbook.probes import r_squared
 from fcnbook.recipe import JPUSpec
-from fcnbook.recipes import RECIPES, scaled
-from fcnbook.runs.folder import RunDir
-from fcnbook.weights.checkpoint import load_weights
+from fcnbook.recipes import scaled
+from fcnbook.runs.folder import run_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("two_threads")]
 
 D32, ON_JPU, D8 = "fcn_r18-d32", "fastfcn_r18-d32_jpu_fcn", "fcn_r18-d8"
 
 
-@pytest.fixture(autouse=True)
-def two_threads():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_jpu_brings_detail_and_keeps_the_wide_view(seed, tmp_path):
-    found = {name: scores_on_fresh_scenes(name, seed, tmp_path) for name in (D32, ON_JPU, D8)}
+    found = {name: scores_on_fresh_scenes(on_streets(name), seed, tmp_path) for name in (D32, ON_JPU, D8)}
     for name, scores in found.items():
         print(f"\n{name} seed {seed}: " + ", ".join(f"{k} {100 * v:.1f}" for k, v in scores.items()))
     coarse, jpu, dense = found.values()
@@ -46,7 +38,7 @@ def test_jpu_brings_detail_and_keeps_the_wide_view(seed, tmp_path):
     assert jpu["rest"] - coarse["rest"] > 0.1
     assert jpu["sign"] - coarse["sign"] > 0.1
     assert coarse["twins"] > 0.5 and jpu["twins"] > 0.5 and dense["twins"] < 0.2
-    order = r2_of_dense_map(D32, seed, tmp_path / f"{D32}-{seed}")
+    order = r2_of_dense_map(scaled(on_streets(D32), "tiny"), seed, tmp_path)
     print(f"seed {seed} R2: " + ", ".join(f"{name} {value:.3f}" for name, value in order.items()))
     in_order = [order[name] for name in ("bilinear", "1x1 on c5", "1x1 on c3 to c5", "JPU")]
     assert in_order == sorted(in_order)
@@ -55,11 +47,9 @@ def test_jpu_brings_detail_and_keeps_the_wide_view(seed, tmp_path):
     assert order["dilation 1, four times"] - order["dilation 1"] > 0.05  # the weights add more
 
 
-def r2_of_dense_map(network, seed, folder):
+def r2_of_dense_map(recipe, seed, folder):
     """R squared of the dense c5 from the stages of a trained D32, on scenes of the test split."""
-    recipe = scaled(RECIPES[f"{network}_192x384_10k_streets"], "tiny")
-    model = build_segmenter(recipe).eval()
-    load_weights(model, RunDir(folder).latest_checkpoint())
+    model = load(run_folder(recipe, seed, folder), device="cpu")
     twin = dense_twin(model.backbone)
     learn, ask = (maps(model, twin, recipe, *which) for which in (("train", 200), ("test", 60)))
     size = learn["dense"].shape[-2:]

@@ -6,7 +6,6 @@ pytest -m slow tests/test_streets_orderings.py -s     # 33 networks, about 15 mi
 from dataclasses import replace
 
 import pytest
-import torch
 
 from fcnbook.build import build_dataset, build_segmenter
 from fcnbook.evaluation import score
@@ -17,7 +16,7 @@ from fcnbook.runs.folder import RunDir, run_folder
 from fcnbook.runs.trainer import run
 from fcnbook.weights.checkpoint import load_weights
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("two_threads")]
 
 SKIPS, STRIDE = "skips (notebook 02)", "stride (notebook 04)"
 CHAPTERS = {
@@ -49,14 +48,9 @@ def scores_on_fresh_scenes(full, seed, folder):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_finer_is_better_on_thin_things_and_overall(chapter, seed, tmp_path):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        coarse, middle, fine = (
-            scores_on_fresh_scenes(on_streets(name), seed, tmp_path) for name in CHAPTERS[chapter]
-        )
-    finally:
-        torch.set_num_threads(threads)
+    coarse, middle, fine = (
+        scores_on_fresh_scenes(on_streets(name), seed, tmp_path) for name in CHAPTERS[chapter]
+    )
     for name, scores in zip(CHAPTERS[chapter], (coarse, middle, fine), strict=True):
         print(
             f"\n{name} seed {seed}: " + ", ".join(f"{key} {100 * value:.1f}" for key, value in scores.items())
@@ -83,16 +77,11 @@ def with_head_dilation(dilation):
 
 
 def test_a_dilated_head_sees_the_house(tmp_path):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        of = {
-            (d, seed): scores_on_fresh_scenes(with_head_dilation(d), seed, tmp_path)
-            for seed in range(3)
-            for d in (1, 3, 6)
-        }
-    finally:
-        torch.set_num_threads(threads)
+    of = {
+        (d, seed): scores_on_fresh_scenes(with_head_dilation(d), seed, tmp_path)
+        for seed in range(3)
+        for d in (1, 3, 6)
+    }
     for (d, seed), scores in of.items():
         print(
             f"\ndilation {d} seed {seed}: "
@@ -111,15 +100,10 @@ WIDE_VIEW, FINEST = ("p5", "c5"), ("p2", "c2")
 @pytest.mark.parametrize("seed", range(3))
 def test_levels_of_the_pyramid_share_the_work(seed, tmp_path):
     """Notebook 07: p2's vote holds the signs, p5's the ground; D8 leads on thin things and misses the house."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        dilated = scores_on_fresh_scenes(on_streets("fcn_r18-d8"), seed, tmp_path)
-        pyramid = scores_on_fresh_scenes(on_streets("fpn_r18"), seed, tmp_path)
-        model = load(run_folder(scaled(on_streets("fpn_r18"), "tiny"), seed, tmp_path), device="cpu")
-        lost = {part: losses_without(model, part) for part in (*FINEST, *WIDE_VIEW)}
-    finally:
-        torch.set_num_threads(threads)
+    dilated = scores_on_fresh_scenes(on_streets("fcn_r18-d8"), seed, tmp_path)
+    pyramid = scores_on_fresh_scenes(on_streets("fpn_r18"), seed, tmp_path)
+    model = load(run_folder(scaled(on_streets("fpn_r18"), "tiny"), seed, tmp_path), device="cpu")
+    lost = {part: losses_without(model, part) for part in (*FINEST, *WIDE_VIEW)}
     print(f"\nseed {seed}: FPN {pyramid}, D8 {dilated}")
     for part, losses in lost.items():
         print(f"without {part}: " + ", ".join(f"{name} {100 * loss:.0f}" for name, loss in losses.items()))
