@@ -86,21 +86,22 @@ def check_half_size(answer: Callable[[np.ndarray], np.ndarray]) -> str | None:
             return f"From labels of {height}x{width}, {wanted} is expected; got {got.dtype} {got.shape}."
         blocks = labels.reshape(height // 2, 2, width // 2, 2).transpose(0, 2, 1, 3).reshape(*got.shape, 4)
         invented = ~(blocks == got[..., None]).any(-1)
-        if invented.any():
-            row, column = np.argwhere(invented)[0]
-            four = sorted(blocks[row, column].tolist())
-            return (
-                f"At row {row}, column {column} you write {got[row, column]}, but the four pixels there are {four}: "
-                "a class was invented. Choose one of the four; never average ids."
-            )
         lost = (got == IGNORE_INDEX) & (blocks != IGNORE_INDEX).any(-1)
-        if lost.any():
-            row, column = np.argwhere(lost)[0]
-            four = sorted(blocks[row, column].tolist())
-            return (
-                f"At row {row}, column {column} you write 255, but the four pixels there are {four}: void won over a "
-                "class. 255 is the largest number and the least wanted; it may stay only where all four are void."
-            )
+        for wrong, why in (
+            (invented, "a class was invented. Choose one of the four; never average ids."),
+            (
+                lost,
+                "void won over a class. 255 is the largest number and the least wanted; it may stay only where all "
+                "four are void.",
+            ),
+        ):
+            if wrong.any():
+                row, column = np.argwhere(wrong)[0]
+                four = sorted(blocks[row, column].tolist())
+                return (
+                    f"At row {row}, column {column} you write {got[row, column]}, "
+                    f"but the four pixels there are {four}: {why}"
+                )
         has_pole = (blocks == pole).any(-1)
         kept, cells = kept + int((got[has_pole] == pole).sum()), cells + int(has_pole.sum())
     share = kept / cells
