@@ -36,23 +36,6 @@ def by_hand(head, features, skip):
     return x[..., 31 : 31 + height, 31 : 31 + width]
 
 
-CHECKS = [n02.check_crop_offset, n02.check_kernel_of_5, n02.check_at_once, n02.check_without_skip]
-
-
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("answer", [None, ...])
-def test_no_answer(check, answer, capsys):
-    assert check(answer) is False
-    assert "Not answered yet" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("answer", ["seven", object(), [], [[1, 2], [3]], lambda *_: 1 / 0])
-def test_nonsense_gets_a_hint(check, answer, capsys):
-    assert check(answer) is False
-    assert "Not yet." in capsys.readouterr().out
-
-
 def test_crop_offset_of_the_exercise_by_exact_fractions():
     shift = Fraction(33 - 1)
     for _ in range(5):
