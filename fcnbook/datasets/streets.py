@@ -357,9 +357,8 @@ class _Scene:
             horizon=size[0] * draws.uniform(0.38, 0.48),
             centre=size[1] * draws.uniform(0.44, 0.56),
         )
-        tossed = (
-            PLAZA if draws.chance(0.5) else ROAD
-        )  # also where the ground is forced: later numbers keep their place
+        # Tossed where the ground is forced too, so that later numbers keep their place.
+        tossed = PLAZA if draws.chance(0.5) else ROAD
         self.ground_class = tossed if ground is None else _GROUND_CLASS[ground]
         self.road_half = draws.uniform(3.4, 4.8)
         self.corridor_half = self.road_half + draws.uniform(2.2, 3.8)
