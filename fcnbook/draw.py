@@ -239,11 +239,11 @@ def contact_sheet(
     opacity: float = 1.0,
     explain: bool = True,
 ) -> RGBImage:
-    """One row a sample: image, truth, prediction, errors; the legend below.
+    """One row per sample: image, truth, prediction, errors; the legend below.
 
     Args:
         samples: images with their true labels.
-        predictions: (H, W) class ids, one a sample.
+        predictions: (H, W) class ids, one per sample.
         label_set: names and colours of the classes.
         captions: text below each row; the names of the samples when empty.
         width: width of one image in pixels.
@@ -283,7 +283,7 @@ def legend(
     Args:
         label_set: names and colours.
         width: of the strip in pixels; the entries are wrapped to it.
-        values: a short text after each name, such as its IoU; one a class.
+        values: a short text after each name, such as its IoU; one per class.
         void: whether black is explained too.
     """
     texts = list(label_set.classes)

@@ -138,7 +138,7 @@ def read_labels(path: PathLike) -> np.ndarray:
         )
     if len(labels.getbands()) != 1:
         raise InputError(
-            f"{path} is a colour image (mode {labels.mode}), but labels are one class id a pixel. "
+            f"{path} is a colour image (mode {labels.mode}), but labels are one class id per pixel. "
             "Convert its colours to ids and save a greyscale or palette PNG."
         )
     values = np.array(labels)

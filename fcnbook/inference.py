@@ -128,9 +128,9 @@ def segment(
     Source: mmsegmentation 0.x, `EncoderDecoder.inference` and `aug_test`; pytorch-auto-drive for padding and
     `score_size`; recipes of the tables, sections 3, 5 and 6.
     """
-    picture = _checked_image(image, len(data.mean), data.inputs == "color_depth")
+    checked = _checked_image(image, len(data.mean), data.inputs == "color_depth")
     return segment_together(
-        model, [picture], spec, data, align_corners=align_corners, half_resize=half_resize
+        model, [checked], spec, data, align_corners=align_corners, half_resize=half_resize
     )[0]
 
 
@@ -152,9 +152,9 @@ def segment_together(
     mean: Tensor | None = None
     for ratio, flip in passes:
         size = _network_size(height, width, spec, ratio)
-        pictures = _stack(images, size, spec, parameter)
-        pictures = _padded(pictures.flip(-1) if flip else pictures, spec.pad_to)
-        inputs = normalize(pictures, data.mean, data.std).to(parameter.dtype)
+        batch = _stack(images, size, spec, parameter)
+        batch = _padded(batch.flip(-1) if flip else batch, spec.pad_to)
+        inputs = normalize(batch, data.mean, data.std).to(parameter.dtype)
         with _autocast(spec, parameter.device):
             logits = _logits_of_size(model, inputs, size, out_size, spec, align_corners, half_resize)
         if len(passes) == 1:
@@ -362,19 +362,19 @@ def predict(model: nn.Module, image: np.ndarray | Tensor | str | os.PathLike[str
             f"predict takes colour images, and this network reads {recipe.data.inputs!r}, {len(recipe.data.mean)} "
             "channels. Give them to fcnbook.inference.segment."
         )
-    picture = _checked_image(read_image(image) if isinstance(image, (str, os.PathLike)) else image)
+    checked = _checked_image(read_image(image) if isinstance(image, (str, os.PathLike)) else image)
     protocol = replace(recipe.evaluation, score_size=None)
     with evaluation_mode(model):
         logits = segment(
             model,
-            picture,
+            checked,
             protocol,
             recipe.data,
             align_corners=recipe.model.align_corners,
             half_resize=recipe.model.half_resize,
         )
     return Prediction(
-        image=picture,
+        image=checked,
         mask=argmax_classes(logits[None])[0].cpu().numpy(),
         classes=recipe.data.classes,
         palette=recipe.data.palette,

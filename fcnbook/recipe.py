@@ -520,7 +520,7 @@ class Recipe:
     loss: LossSpec = LossSpec()
     evaluation: EvalSpec = EvalSpec()
     batch_size: int = 16
-    """Images a step over all devices."""
+    """Images per step over all devices."""
     accumulation: int = 1
     """Passes a step: the gradients of `batch_size / accumulation` images at a time are averaged."""
     replicas: int = 1
@@ -562,7 +562,7 @@ class Recipe:
         )
 
     def __str__(self) -> str:
-        """Every number in force, one field a line."""
+        """Every number in force, one field per line."""
         return "\n".join(_lines(dataclasses.asdict(self)))
 
     @property

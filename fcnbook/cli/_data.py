@@ -75,7 +75,7 @@ def _check_own_folder(options: argparse.Namespace) -> int:
     if num_classes is None:
         raise InputError(
             f"Nothing says how many classes {root} has: give --num-classes K, or write their names into "
-            f"{root / 'classes.txt'}, one a line."
+            f"{root / 'classes.txt'}, one per line."
         )
     labels = examine_labels(root, num_classes)
     say(*str(labels).split("\n"))

@@ -288,7 +288,7 @@ def _published_lines(rows: Sequence[PublishedRow], cost: Cost, size: Size) -> li
             )
         if fps is not None:
             what = "whole test images" if row.recipe else "images"
-            parts.append(f"{fps:g} {what} a second on {row.hardware}")
+            parts.append(f"{fps:g} {what} per second on {row.hardware}")
         lines.append(
             f"published {row.key}: " + ("; ".join(parts) or "neither parameters, FLOPs, memory nor speed")
         )

@@ -503,7 +503,7 @@ def write_pngs(folder: Path, ids: Sequence[str], make: Callable[[str], np.ndarra
 
 
 def write_list(path: Path, ids: Iterable[str]) -> None:
-    """One id a line, sorted; a file that says the same already is not touched.
+    """One id per line, sorted; a file that says the same already is not touched.
 
     Raises:
         InputError: the disk is full or not writable.

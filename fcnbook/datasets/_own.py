@@ -192,7 +192,7 @@ def require_class_count(num_classes: int, whose: str) -> None:
 
 
 def read_classes(root: Path) -> tuple[str, ...] | None:
-    """Class names of classes.txt, one a line in the order of their ids; None where there is no such file.
+    """Class names of classes.txt, one per line in the order of their ids; None where there is no such file.
 
     Raises:
         InputError: the file is empty, no text, names a class twice, or holds characters that cannot be shown.

@@ -261,7 +261,7 @@ def _about_files(pairs: Sequence[Pair], masks: Sequence[_Mask]) -> list[str]:
         ),
         "colour": (
             "colour images",
-            "Labels are one class id a pixel. Map each colour to its class id and save a greyscale or palette PNG.",
+            "Labels are one class id per pixel. Map each colour to its class id and save a greyscale or palette PNG.",
         ),
     }
     problems = [

@@ -309,8 +309,8 @@ def read_depth(path: Path) -> np.ndarray:
         raise InputError(f"{path} cannot be decoded ({error}); fetch it again.") from None
     if not mode.startswith("I"):
         raise InputError(
-            f"{path} has 8 bits a pixel (mode {mode}), but depth is in millimetres, 16 bits. It was made for the eye; "
-            "take the depth/ folder of the archives."
+            f"{path} has 8 bits per pixel (mode {mode}), but depth is in millimetres, 16 bits. It was made for the "
+            "eye; take the depth/ folder of the archives."
         )
     if depth.min() <= 0:
         row, column = np.argwhere(depth <= 0)[0]

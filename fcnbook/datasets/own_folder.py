@@ -36,7 +36,7 @@ from fcnbook.types import Sample
 PathLike = str | os.PathLike[str]
 
 LAYOUT = """\
-A mask is a PNG of the size of its image, one class id a pixel: 0 to K-1, and 255 where no class applies.
+A mask is a PNG of the size of its image, one class id per pixel: 0 to K-1, and 255 where no class applies.
 
     FOLDER/images/*.jpg     images; sub-folders are fine
     FOLDER/masks/*.png      masks of the same names, or labels/ or annotations/; "cat_mask.png" fits "cat.jpg"
@@ -110,7 +110,7 @@ def _classes(root: Path, num_classes: int | None) -> tuple[str, ...]:
     names = read_classes(root)
     if names is None and num_classes is None:
         raise InputError(
-            f"Nothing says how many classes {root} has. Write their names into {root / 'classes.txt'}, one a line in "
+            f"Nothing says how many classes {root} has. Write their names into {root / 'classes.txt'}, one per line in "
             "the order of the ids, or give the number."
         )
     if names is not None and num_classes not in (None, len(names)):

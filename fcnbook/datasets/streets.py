@@ -508,7 +508,7 @@ class _Scene:
         return _EYE_HEIGHT - down[:, None] * (z / self.camera.focal)
 
     def _paint_wall(self, columns: np.ndarray, y: np.ndarray, height: float, surface: np.ndarray) -> None:
-        """The surface, a material a pixel, from the ground to `height` metres."""
+        """The surface, a material per pixel, from the ground to `height` metres."""
         behind = self.materials[:, columns]
         self.materials[:, columns] = np.where((y >= 0) & (y < height), surface, behind)
 

@@ -61,7 +61,7 @@ class TrainStream:
         Args:
             dataset: the training split.
             transform: makes all samples of a batch equally large.
-            batch_size: images a step over all devices.
+            batch_size: images per step over all devices.
             seed: of order and augmentation.
             start_step: steps completed before.
             num_steps: steps of the whole run, the completed ones included.

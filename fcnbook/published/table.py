@@ -53,7 +53,7 @@ class PublishedRow:
     mem_gb: float | None
     """Largest training memory of one GPU, GB."""
     fps: float | None
-    """Images a second at batch 1. mmsegmentation times whole validation images at the row's test size."""
+    """Images per second at batch 1. mmsegmentation times whole validation images at the row's test size."""
     miou: float | None
     miou_ms_flip: float | None
     miou_avg: float | None

@@ -338,7 +338,7 @@ def heavy(
     validate_every: int,
     init: tuple[str, ...] = ("caffe:vgg16",),
 ) -> Recipe:
-    """The paper's "heavy" training: one image a step, momentum 0.99, a fixed rate and the sum over pixels.
+    """The paper's "heavy" training: one image per step, momentum 0.99, a fixed rate and the sum over pixels.
 
     Biases learn at twice the rate and without decay.
     """

@@ -85,7 +85,7 @@ def _heavy(model: ModelSpec, lr: float, init: str, steps: int = 100_000) -> Reci
 
 
 def _accumulated(model: ModelSpec, lr: float, init: str, *, steps: int, score_bias_only: bool) -> Recipe:
-    """20 images a step, one after the other, and the mean over labelled pixels."""
+    """20 images per step, one after the other, and the mean over labelled pixels."""
     return Recipe(
         model=model,
         data=_VOC11,

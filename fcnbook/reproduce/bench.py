@@ -55,7 +55,7 @@ class Timing(NamedTuple):
     """What was timed, and how fast it was."""
 
     fps: float
-    """Images a second at batch 1."""
+    """Images per second at batch 1."""
     procedure: str
     """What one timed call holds, and how many there were."""
 
@@ -94,13 +94,13 @@ class BenchReport(Provenance):
     """The same as sentences."""
 
     def text(self) -> str:
-        """The report for a terminal, one fact a line."""
+        """The report for a terminal, one fact per line."""
         memory = "not measured" if self.memory_gib is None else f"{self.memory_gib:.2f} GiB"
         size = "{}x{}".format(*self.size)
         lines = [
             ("row", f"{self.row or 'none'}, {self.recipe}"),
             ("hardware", self.hardware),
-            ("speed", f"{self.fps:.2f} img/s, {self.milliseconds:.1f} ms an image"),
+            ("speed", f"{self.fps:.2f} img/s, {self.milliseconds:.1f} ms per image"),
             ("", self.procedure),
             ("memory", f"{memory}: {self.memory_procedure}"),
             ("cost", f"{self.parameters / 1e6:.2f} M parameters, {self.flops / 1e9:.2f} GFLOPs at {size}"),
@@ -147,7 +147,7 @@ def bench(
     row, recipe = find_network(row_or_recipe)
     place = find_device(device)
     size = row.crop if row is not None and row.recipe is None else cost_size(recipe)
-    pictures = find_images(recipe, data_root, images) if procedure_of(recipe) == "images" else None
+    found = find_images(recipe, data_root, images) if procedure_of(recipe) == "images" else None
     folder = Path(out) if out is not None else Path("runs") / f"bench-{row.key if row else recipe.name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)  # before minutes of work whose result could not be stored
@@ -155,10 +155,10 @@ def bench(
         raise write_error(folder, error) from error
     model, progress = _network(recipe).to(place), _Progress(every, say)
     with _no_search_for_algorithms():
-        if pictures is None:
+        if found is None:
             timing = time_ones(model, size, repeats, progress=progress)
         else:
-            timing = time_images(model, *pictures, recipe, progress=progress)
+            timing = time_images(model, *found, recipe, progress=progress)
         say(f"{timing.fps:.2f} img/s")
         del model
         peak, how = measure_memory(row, recipe, place) if memory else (None, "left out")
@@ -367,20 +367,20 @@ def measure_memory(
 
 
 def train_steps(
-    recipe: Recipe, pictures: int, device: torch.device, num_steps: int = TRAINING_STEPS
+    recipe: Recipe, num_images: int, device: torch.device, num_steps: int = TRAINING_STEPS
 ) -> Segmenter:
-    """A network of the recipe after a few steps of training on noise, each with `images` crops at once."""
+    """A network of the recipe after a few steps of training on noise, each with `num_images` crops at once."""
     model = build_segmenter(recipe).to(device)
     data, (height, width) = recipe.data, cost_size(recipe)
-    recipe = dataclasses.replace(recipe, batch_size=pictures, accumulation=1, replicas=1)
-    pixels, window = (pictures, height, width), torch.tensor([0, 0, height, width])
-    images = torch.randint(256, (pictures, len(data.mean), height, width), dtype=torch.uint8)
+    recipe = dataclasses.replace(recipe, batch_size=num_images, accumulation=1, replicas=1)
+    pixels, window = (num_images, height, width), torch.tensor([0, 0, height, width])
+    images = torch.randint(256, (num_images, len(data.mean), height, width), dtype=torch.uint8)
     geometric = getattr(recipe.model.head, "geometric_classes", None)
     batch = Batch(
         images=images.float() if data.inputs == "color_depth" else images,
         labels=torch.randint(data.num_classes, pixels, dtype=torch.uint8),
-        windows=window.expand(pictures, 4),
-        names=["noise"] * pictures,
+        windows=window.expand(num_images, 4),
+        names=["noise"] * num_images,
         geometry=torch.randint(geometric, pixels, dtype=torch.uint8) if geometric else None,
     )
     # PyTorch's start of 2^16 overflows in the first steps, which then leave the optimiser without its state.

@@ -115,7 +115,7 @@ class VerifyReport(Provenance):
         return any(verdict["outcome"] == "FAIL" for verdict in self.verdicts)
 
     def text(self) -> str:
-        """The report for a terminal, one fact a line."""
+        """The report for a terminal, one fact per line."""
         ms_flip = "" if self.miou_ms_flip is None else f"  mIoU(ms+flip) {_percent(self.miou_ms_flip)}"
         published = "" if self.images_published is None else f" of {self.images_published:,} published"
         weights = f"{self.weights}, {self.entries_loaded} entries of {self.weights_source}, none missing"

@@ -3,7 +3,7 @@
 One writer at a time, held off by a lock; every reader works while the run goes on.
 
     recipe.json       the recipe and the seed, complete
-    events.jsonl      append-only, one JSON object a line
+    events.jsonl      append-only, one JSON object per line
     checkpoint/       the newest two folders step-NNNNNNNN, complete as soon as they have that name
     best/             weights of the best validation, where the recipe keeps those
     predictions/      images of the last validation

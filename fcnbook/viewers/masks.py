@@ -79,7 +79,7 @@ class MaskViewer(BoxWithStill):
 
     Args:
         samples: images with labels, or a data set; the first `len(predictions)` are shown.
-        predictions: (H, W) class ids, or the `Prediction`s of `predict`, one a sample.
+        predictions: (H, W) class ids, or the `Prediction`s of `predict`, one per sample.
         label_set: names and colours of the classes.
         second: predictions of another network, to compare with.
         names: what to call the two.

@@ -98,7 +98,7 @@ def examine(path: str | Path) -> Examination:
 
 
 def describe(examination: Examination) -> str:
-    """The examination as text, one fact a line."""
+    """The examination as text, one fact per line."""
     e = examination
     said = {
         "right": "as its name says",

@@ -295,7 +295,7 @@ def test_cost_of_a_profiling_row_is_shown_beside_the_published_figures(capsys):
     )
     assert lines[-1] == (
         "published 002-04: parameters 51.95 M vs 51.95 M published, +0.00 M, PASS (equal in the printed digits); FLOPs "
-        "216.42 G vs 216.42 G published, +0.00 G, PASS (equal in the printed digits); 43.32 images a second on "
+        "216.42 G vs 216.42 G published, +0.00 G, PASS (equal in the printed digits); 43.32 images per second on "
         "RTX 2080 Ti"
     )
 

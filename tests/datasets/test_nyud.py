@@ -435,7 +435,7 @@ class TestBadInput:
 
     def test_depth_for_the_eye(self, root):
         gray(root / "data" / "depth" / "img_5003.png", np.full((H, W), 99, np.uint8))
-        with pytest.raises(InputError, match=r"has 8 bits a pixel \(mode L\), but depth is in millimetres"):
+        with pytest.raises(InputError, match=r"has 8 bits per pixel \(mode L\), but depth is in millimetres"):
             NYUD(root, "train", "color_depth")[0]
 
     def test_depth_in_another_unit(self, root):
