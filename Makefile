@@ -13,7 +13,7 @@ run: $(READY)  ## every chapter at tiny scale, with a table and an HTML gallery
 
 test: $(READY)  ## the tests: no network, no GPU
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
-	FCNBOOK_SCALE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --numprocesses 2 --dist loadfile notebooks
+	OMP_NUM_THREADS=1 FCNBOOK_SCALE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --numprocesses 2 --dist loadfile notebooks
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks

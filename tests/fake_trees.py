@@ -102,20 +102,39 @@ def slow_copy(source, target, *rest):
 
 shutil.copyfileobj = slow_copy
 """
-"""Put before the code of `kill_after`: unpacking takes 5 ms a file, so that a kill comes in the middle."""
+"""For the setup of `kill_after`: unpacking takes 5 ms a file, so that a kill comes in the middle."""
 
 
-def kill_after(code, folder, num_files):
-    """Run Python code in its own process and SIGKILL it once `folder` holds so many files; False if it ended first."""
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None:
-            if sum(len(files) for _, _, files in os.walk(folder)) >= num_files:
-                process.kill()
-                process.wait()
-                return process.returncode < 0
-            time.sleep(0.001)
-    assert process.returncode == 0, f"the process failed with {process.returncode}"
+def kill_after(setup, work, folder, numbers):
+    """Whether a process that fills `folder` was SIGKILLed in time at each of these numbers of files.
+
+    Args:
+        setup: Python code that runs once, with the imports.
+        work: Python code that a new fork of that process runs for each number.
+        folder: where the work writes its files.
+        numbers: of files in it at which the fork is killed.
+    """
+    code = f"""
+import os, signal, time
+{setup}
+def is_killed(number):
+    fork = os.fork()
+    if not fork:
+        try:
+            exec({work!r}, globals())
+        finally:
+            os._exit(0)
+    while os.waitpid(fork, os.WNOHANG) == (0, 0):
+        if sum(len(files) for _, _, files in os.walk({str(folder)!r})) >= number:
+            os.kill(fork, signal.SIGKILL)
+            return os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) == -signal.SIGKILL
+        time.sleep(0.001)
     return False
+print(all([is_killed(number) for number in {list(numbers)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout == "True\n"
 
 
 def cityscapes(root, converted=False):

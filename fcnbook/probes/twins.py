@@ -76,13 +76,14 @@ class TwinScore:
 
 
 def score_twins(
-    model: nn.Module, num_pairs: int = 60, *, seed: int = CITY, size: Size | None = None
+    model: nn.Module, num_pairs: int | None = None, *, seed: int = CITY, size: Size | None = None
 ) -> TwinScore:
-    """How a network names the ground of `num_pairs` twins, which no recipe trains or validates on.
+    """How a network names the ground of pairs of twins, which no recipe trains or validates on.
 
     Args:
         model: with its recipe, as `fcnbook.load` and `fcnbook.build_segmenter` return it. It keeps its mode.
-        num_pairs: pairs 0 to num_pairs - 1 of the city.
+        num_pairs: pairs 0 to num_pairs - 1 of the city; by default 60, and 3 for a network of scale "smoke", the
+            one of tests.
         seed: of the city.
         size: (height, width) of the streets; by default the size of the recipe's own.
 
@@ -95,6 +96,8 @@ def score_twins(
             "Twins are generated streets in colour: take a network that carries a recipe on Streets, such as "
             'fcnbook.load of the run folder of scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], "tiny").'
         )
+    if num_pairs is None:
+        num_pairs = 3 if recipe.scale == "smoke" else 60
     if num_pairs < 1:
         raise InputError(f"num_pairs is {num_pairs}; take one pair or more, 60 for a figure with two digits.")
     size = size or recipe.data.scene_size or (96, 192)

@@ -259,7 +259,7 @@ class TestCheck:
         }
 
 
-PREPARE = "from fcnbook.datasets.cityscapes import prepare; prepare({source!r}, {root!r})"
+SETUP = SLOW_DISK + "from fcnbook.datasets.cityscapes import prepare"
 
 
 class TestPrepare:
@@ -315,9 +315,9 @@ class TestPrepare:
     def test_killed_at_several_points_and_run_again(self, tmp_path, root):
         folder = zipped(tmp_path, root, extra=30)
         prepare(folder, tmp_path / "whole")
-        code = SLOW_DISK + PREPARE.format(source=str(folder), root=str(tmp_path / "killed"))
-        assert all(kill_after(code, tmp_path / "killed", number) for number in (1, 40, 70))
-        assert not kill_after(code, tmp_path / "killed", 10_000)
+        work = f"prepare({str(folder)!r}, {str(tmp_path / 'killed')!r})"
+        assert kill_after(SETUP, work, tmp_path / "killed", (1, 40, 70))
+        prepare(folder, tmp_path / "killed")
         assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
 
     def test_the_script_says_in_a_sentence_why_not(self, tmp_path):

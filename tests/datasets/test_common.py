@@ -225,8 +225,7 @@ def converted(name):
     return np.full((6, 8), int(name), np.uint8)
 
 
-CONVERT = """
-import time
+SETUP = """
 from pathlib import Path
 import numpy as np
 from fcnbook.datasets._common import write_list, write_pngs
@@ -235,9 +234,10 @@ def make(name):
     time.sleep(0.004)  # a slow format, so that the kill comes in the middle
     return np.full((6, 8), int(name), np.uint8)
 
-names = [str(n) for n in range(60)]
-write_pngs(Path({folder!r}), names, make, title="toy")
-write_list(Path({folder!r}) / "list.txt", names)
+def convert(folder):
+    names = [str(n) for n in range(60)]
+    write_pngs(Path(folder), names, make, title="toy")
+    write_list(Path(folder) / "list.txt", names)
 """
 
 
@@ -270,13 +270,12 @@ class TestConvert:
         assert tree(tmp_path) == expected
 
     def test_a_killed_conversion_run_again_gives_the_same_tree(self, tmp_path):
-        write_pngs(tmp_path / "whole", [str(n) for n in range(60)], converted, title="toy")
-        write_list(tmp_path / "whole" / "list.txt", [str(n) for n in range(60)])
-        folder = tmp_path / "killed"
-        code = CONVERT.format(folder=str(folder))
-        assert all(kill_after(code, folder, number) for number in (1, 13, 37))
+        folder, names = tmp_path / "killed", [str(n) for n in range(60)]
+        assert kill_after(SETUP, f"convert({str(folder)!r})", folder, (1, 13, 37))
         assert not (folder / "list.txt").exists()  # it would say that all is there
-        assert not kill_after(code, folder, 1000)
+        for made in (folder, tmp_path / "whole"):
+            write_pngs(made, names, converted, title="toy")
+            write_list(made / "list.txt", names)
         assert tree(folder) == tree(tmp_path / "whole")
 
     def test_an_equal_list_is_not_written_again(self, tmp_path):

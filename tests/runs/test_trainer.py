@@ -61,8 +61,9 @@ def assert_same_weights(out, other):
 def undisturbed(tmp_path_factory):
     """One run that nothing happens to, as a process of its own like the ones that are killed."""
     out = tmp_path_factory.mktemp("undisturbed")
-    with start_process(out) as process:
-        assert process.wait() == 0, RunDir(out).events()
+    process = start_fork(out)
+    process.join()
+    assert process.exitcode == 0, RunDir(out).events()
     return out
 
 
@@ -139,7 +140,7 @@ def test_killed_runs_end_in_the_same_bits(undisturbed, tmp_path, trial):
 def start_fork(out):
     """A process of its own that need not import torch first: the fork of a server that has."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fcnbook.runs.trainer"])
+    context.set_forkserver_preload(["fcnbook.runs.trainer", "torch._dynamo"])  # the first optimiser imports it
     process = context.Process(target=run, args=(small(), out), kwargs={"seed": 3, "execution": EVERY_STEP})
     process.start()
     return process

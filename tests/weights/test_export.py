@@ -109,17 +109,24 @@ def test_neither_the_auxiliary_head_nor_its_weights_are_in_the_file(onnx_file):
     assert model.auxiliary_head is not None  # the network itself keeps it
 
 
-def test_exporting_leaves_the_network_and_the_logging_as_they_were(tmp_path):
+@pytest.fixture(scope="module")
+def torch_file(tmp_path_factory):
+    """A network with a frozen backbone, its weights before it was exported, and what the export returned."""
     model = network(FCN)
-    model.backbone.eval()  # frozen
+    model.backbone.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     logging.disable(logging.INFO)
     try:
-        done = export(model, tmp_path / "fcn.pt2", "torch")
+        done = export(model, tmp_path_factory.mktemp("torch") / "fcn.pt2", "torch", size=(64, 96))
         assert logging.root.manager.disable == logging.INFO
     finally:
         logging.disable(logging.NOTSET)
     assert model.training and model.decode_head.training and not model.backbone.training
+    return model, before, done
+
+
+def test_exporting_leaves_the_network_and_the_logging_as_they_were(torch_file):
+    model, before, done = torch_file
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
     images = torch.randn(2, 3, 97, 129)
@@ -127,8 +134,8 @@ def test_exporting_leaves_the_network_and_the_logging_as_they_were(tmp_path):
         assert torch.equal(program(done.path)(images), expected_logits(model, images))
 
 
-def test_the_torch_file_carries_the_recipe_too(tmp_path):
-    done = export(network(FCN), tmp_path / "fcn.pt2", "torch", size=(64, 96))
+def test_the_torch_file_carries_the_recipe_too(torch_file):
+    _, _, done = torch_file
     files = {"fcnbook.json": ""}
     torch.export.load(done.path, extra_files=files)
     assert json.loads(files["fcnbook.json"])["recipe"] == "fcn_r18-d8_360x480_10k_camvid"

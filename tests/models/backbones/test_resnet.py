@@ -29,11 +29,13 @@ D8 = {"strides": (1, 2, 1, 1), "dilations": (1, 1, 2, 4)}
 )
 def test_stem_b_is_torchvisions_network(depth, build, layout, replace):
     torch.manual_seed(0)
-    theirs = build(weights=None, replace_stride_with_dilation=replace)
+    with torch.device("meta"):  # without start values, which would be drawn in vain
+        theirs = build(weights=None, replace_stride_with_dilation=replace, num_classes=1)
+        ours = ResNet(ResNetSpec(depth=depth, stem="b", **layout))
+    theirs.to_empty(device="cpu")
     randomize(theirs)
-    ours = ResNet(ResNetSpec(depth=depth, stem="b", **layout))
     state = {name: tensor for name, tensor in theirs.state_dict().items() if not name.startswith("fc.")}
-    ours.load_state_dict(state, strict=True)
+    ours.load_state_dict(state, strict=True, assign=True)
     ours, theirs = ours.double().eval(), theirs.double().eval()
     with torch.no_grad():
         images = torch.randn(1, 3, 65, 97, dtype=torch.float64)

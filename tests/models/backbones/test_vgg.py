@@ -33,12 +33,15 @@ POOLS = {"c3": 16, "c4": 23, "c5": 30}
 
 def test_with_padding_1_the_backbone_is_torchvisions():
     torch.manual_seed(0)
-    theirs = torchvision.models.vgg16(weights=None).features
+    with torch.device("meta"):  # without start values, which would be drawn in vain
+        theirs = torchvision.models.vgg16(weights=None).features
+        ours = VGG16(VGGSpec(first_padding=1))
+    theirs.to_empty(device="cpu")
     randomize(theirs)
     state = theirs.state_dict()
-    ours = VGG16(VGGSpec(first_padding=1))
     ours.load_state_dict(
-        {f"{n}.{kind}": state[f"{i}.{kind}"] for n, i in TORCHVISION.items() for kind in ("weight", "bias")}
+        {f"{n}.{kind}": state[f"{i}.{kind}"] for n, i in TORCHVISION.items() for kind in ("weight", "bias")},
+        assign=True,
     )
     images = torch.randn(1, 3, 64, 96)  # a multiple of 32, where rounding up and down are the same
     with torch.no_grad():
