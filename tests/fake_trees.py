@@ -4,10 +4,8 @@ Two training and two validation items each, tiny pictures. A tree is written und
 """
 
 import json
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,6 @@
 """The cost of networks: against published figures, hand-worked counts and what autograd really keeps."""
 
+import functools
 import json
 import sys
 from dataclasses import replace
@@ -32,6 +33,11 @@ from fcnbook.recipes import PROFILED, RECIPES, scaled
 R18 = RECIPES["fcn_r18-d8_512x1024_80k_cityscapes"]
 TINY = scaled(RECIPES["fcn_r18-d8_360x480_10k_camvid"], "tiny")
 TINY = replace(TINY, optim=OptimSpec())  # SGD: fewer steps to follow than AdamW
+
+
+@functools.cache
+def tiny_training_memory(size, batch):
+    return predict_training_memory(TINY, size, batch)
 
 
 @pytest.mark.parametrize(
@@ -140,27 +146,27 @@ def test_predicted_training_memory_is_that_of_weights_thrice_and_of_what_autogra
     at_least = (
         sum(kept.values()) + 2 * weights
     )  # weights are among what is kept; gradients and momentum are not
-    predicted = predict_training_memory(TINY, (96, 192), batch=3)
+    predicted = tiny_training_memory((96, 192), 3)
     # The gradients of activations come and go: the largest is some tenths of what is kept.
     assert at_least <= predicted <= 1.4 * at_least
     loss.backward()
 
 
 def test_training_memory_grows_by_the_same_bytes_with_every_image():
-    two, three, five = (predict_training_memory(TINY, (64, 64), batch=n) for n in (2, 3, 5))
+    two, three, five = (tiny_training_memory((64, 64), n) for n in (2, 3, 5))
     assert five - three == pytest.approx(2 * (three - two), rel=0.01)
     assert three > two
 
 
 def test_half_precision_takes_less_training_memory():
-    whole = predict_training_memory(TINY, batch=4)
-    assert predict_training_memory(replace(TINY, precision="bf16"), batch=4) < 0.9 * whole
+    whole = tiny_training_memory((96, 192), 3)
+    assert predict_training_memory(replace(TINY, precision="bf16"), (96, 192), batch=3) < 0.9 * whole
 
 
 def test_accumulation_holds_few_images_and_the_gradients_of_the_passes_before():
     gradients = 4 * count_cost(TINY, (64, 64)).parameters
     accumulated = predict_training_memory(replace(TINY, accumulation=4), (64, 64))
-    assert accumulated == predict_training_memory(TINY, (64, 64), batch=2) + gradients
+    assert accumulated == tiny_training_memory((64, 64), 2) + gradients
 
 
 def test_inference_memory_holds_weights_and_the_resized_logits_but_keeps_no_activations():

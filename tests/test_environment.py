@@ -56,9 +56,9 @@ def test_torch_is_the_ordinary_build():
     assert "+" not in str(locked()["torch"].specifier)
 
 
-def run_peers(**environment):
-    """`pytest tests/peers` in a process of its own, told why tests are skipped."""
-    command = [sys.executable, "-m", "pytest", "-rsfE", "tests/peers"]
+def run_peers(path="tests/peers", **environment):
+    """`pytest tests/peers`, or one file of it, in a process of its own, told why tests are skipped."""
+    command = [sys.executable, "-m", "pytest", "-rsfE", path]
     inherited = {name: value for name, value in os.environ.items() if name != "FCNBOOK_PEERS"}
     return subprocess.run(
         command, cwd=ROOT, env=inherited | environment, capture_output=True, text=True, check=False
@@ -93,7 +93,7 @@ def test_make_peers_takes_a_missing_peer_for_an_error():
         check=True,
     ).stdout
     (setting,) = re.findall(r"FCNBOOK_PEERS=(\S+)", line)
-    done = run_peers(FCNBOOK_PEERS=setting)
+    done = run_peers("tests/peers/test_mmsegmentation.py", FCNBOOK_PEERS=setting)
     assert done.returncode == 2, done.stdout
     assert "ModuleNotFoundError: No module named 'mmseg'" in done.stdout
     assert "skipped" not in done.stdout and "INTERNALERROR" not in done.stdout + done.stderr

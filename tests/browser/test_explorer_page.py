@@ -1,4 +1,7 @@
-"""An explorer in a real browser: on a page without a kernel, with the keyboard, in the dark, and in JupyterLab."""
+"""An explorer in a real browser: on a page without a kernel, with the keyboard, and in the dark.
+
+In JupyterLab it stands in test_jupyterlab.py, which starts one server for all.
+"""
 
 import base64
 import shutil
@@ -9,7 +12,6 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
-from test_jupyterlab import run_all_cells
 
 from fcnbook.viewers import Explorer
 
@@ -154,31 +156,3 @@ def test_a_host_that_strips_frames_still_shows_the_image(page):
     image = browser.find_element(By.TAG_NAME, "img")
     assert image.is_displayed() and image.size["height"] > 240
     assert "row 0, flat, blue" in image.get_attribute("alt")
-
-
-SHOW = """
-import ipywidgets, numpy as np
-from fcnbook.viewers import Explorer
-
-def frame(row, kind, red):
-    image = np.full((240, 640, 3), 255, np.uint8)
-    image[80 * row : 80 * row + 80, :: 1 + (kind == "striped")] = (200, 30, 30) if red else (30, 30, 200)
-    return image, f"row {row}, {kind}, {'red' if red else 'blue'}"
-
-explorer = Explorer(frame, {"row": [0, 1, 2], "kind": ["flat", "striped"], "red": [False, True]}, title="Bars")
-words = ipywidgets.Label("nothing yet")
-explorer.observe(lambda change: setattr(words, "value", f"python knows {list(explorer.values.values())}"), "choice")
-ipywidgets.VBox([words, explorer])
-"""
-
-
-def test_in_jupyterlab_it_stands_beside_ipywidgets_and_python_hears_of_the_choice(lab, chromium, screenshot):
-    chromium.get(lab.write_notebook("explorer.ipynb", SHOW))
-    run_all_cells(chromium)
-    wait_for_frame(chromium, 0, "flat", False)
-    chromium.find_element(By.CSS_SELECTOR, ".fcnbook-explorer input[type=range]").send_keys(Keys.ARROW_RIGHT)
-    wait_for_frame(chromium, 1, "flat", False)
-    WebDriverWait(chromium, PATIENCE).until(
-        lambda b: "python knows [1, 'flat', False]" in b.find_element(By.CSS_SELECTOR, ".jp-Notebook").text
-    )
-    screenshot("explorer_lab")

@@ -12,6 +12,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+from test_explorer_page import wait_for_frame
 
 from fcnbook.files import write_json
 from fcnbook.labels import STREETS
@@ -50,6 +51,20 @@ from fcnbook.labels import STREETS
 from fcnbook.viewers import MaskViewer
 
 MaskViewer(samples, preds, STREETS)
+"""
+SHOW_EXPLORER = """
+import ipywidgets, numpy as np
+from fcnbook.viewers import Explorer
+
+def frame(row, kind, red):
+    image = np.full((240, 640, 3), 255, np.uint8)
+    image[80 * row : 80 * row + 80, :: 1 + (kind == "striped")] = (200, 30, 30) if red else (30, 30, 200)
+    return image, f"row {row}, {kind}, {'red' if red else 'blue'}"
+
+explorer = Explorer(frame, {"row": [0, 1, 2], "kind": ["flat", "striped"], "red": [False, True]}, title="Bars")
+words = ipywidgets.Label("nothing yet")
+explorer.observe(lambda change: setattr(words, "value", f"python knows {list(explorer.values.values())}"), "choice")
+ipywidgets.VBox([words, explorer])
 """
 WATCH = """
 from fcnbook.viewers import TrainingWatcher
@@ -167,3 +182,15 @@ def test_watching_a_run_of_another_process(lab, chromium, screenshot):
         write_json(run.result_file, {"miou": 0.5})
     wait_for_text(chromium, "a recipe finished, step 60 of 100")
     wait_for_text(chromium, "the cell has ended")
+
+
+def test_an_explorer_stands_beside_ipywidgets_and_python_hears_of_the_choice(lab, chromium, screenshot):
+    chromium.get(lab.write_notebook("explorer.ipynb", SHOW_EXPLORER))
+    run_all_cells(chromium)
+    wait_for_frame(chromium, 0, "flat", False)
+    chromium.find_element(By.CSS_SELECTOR, ".fcnbook-explorer input[type=range]").send_keys(Keys.ARROW_RIGHT)
+    wait_for_frame(chromium, 1, "flat", False)
+    WebDriverWait(chromium, PATIENCE).until(
+        lambda b: "python knows [1, 'flat', False]" in b.find_element(By.CSS_SELECTOR, ".jp-Notebook").text
+    )
+    screenshot("explorer_lab")

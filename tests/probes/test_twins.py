@@ -114,3 +114,11 @@ def test_other_networks_are_refused():
         score_twins(nn.Conv2d(3, 10, 1))
     with pytest.raises(InputError, match="num_pairs is 0"):
         score_twins(Eye(lambda image: np.zeros(image.shape[1:])), 0)
+
+
+@pytest.mark.parametrize(("scale", "num_pairs"), [("smoke", 3), ("tiny", 60)])
+def test_pairs_are_few_at_the_scale_of_tests_only(scale, num_pairs):
+    eye = Eye(
+        lambda image: np.zeros(image.shape[1:]), scaled(RECIPES["fcn_r18-d8_192x384_10k_streets"], scale)
+    )
+    assert len(score_twins(eye).in_both) == num_pairs

@@ -140,7 +140,9 @@ def test_killed_runs_end_in_the_same_bits(undisturbed, tmp_path, trial):
 def start_fork(out):
     """A process of its own that need not import torch first: the fork of a server that has."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fcnbook.runs.trainer", "torch._dynamo"])  # the first optimiser imports it
+    context.set_forkserver_preload(
+        ["fcnbook.runs.trainer", "torch._dynamo"]
+    )  # the first optimiser imports it
     process = context.Process(target=run, args=(small(), out), kwargs={"seed": 3, "execution": EVERY_STEP})
     process.start()
     return process

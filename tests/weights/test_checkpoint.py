@@ -224,7 +224,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     assert soft == hard == resource.RLIM_INFINITY
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
-        with pytest.raises(InputError, match="(step|writing)-00000002"):
+        with pytest.raises(InputError, match=r"(step|writing)-00000002"):
             save_checkpoint(tmp_path, 2, *parts)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
