@@ -47,7 +47,7 @@ class Losses:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_few_steps_on_four_streets_lower_the_loss(name):
+def test_a_few_steps_on_four_streets_lower_the_loss_and_move_every_parameter(name):
     """The same four streets in every step, so that a dozen steps are enough to tell."""
     recipe = with_num_steps(NETWORKS[name], 12)
     recipe = dataclasses.replace(
@@ -58,6 +58,7 @@ def test_a_few_steps_on_four_streets_lower_the_loss(name):
     )
     torch.manual_seed(0)
     model, dataset, log = build_segmenter(recipe), build_dataset(recipe, "train"), Losses()
+    start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     train(
         model,
         build_train_stream(recipe, dataset, seed=0),
@@ -69,6 +70,7 @@ def test_a_few_steps_on_four_streets_lower_the_loss(name):
     )
     assert len(log.losses) == 12
     assert fmean(log.losses[-5:]) < 0.9 * fmean(log.losses[:3])
+    assert [name for name, parameter in model.named_parameters() if torch.equal(parameter, start[name])] == []
 
 
 class TinyNetwork(ModelChecks):
