@@ -48,9 +48,12 @@ class Losses:
 
 
 def is_coarse(model: ModelSpec) -> bool:
-    """Whether the only map that the head reads has stride 32: one pixel by two of an image of 32x64."""
+    """Whether the head reads stride 32 alone, one cell by two of an image of 32x64, or nearly alone.
+
+    Nearly: an FCN-8s at once starts with the maps of stride 16 and 8 scaled down to a hundredth and less.
+    """
     if isinstance(model.head, FCNSkipHeadSpec):
-        return model.head.stride == 32
+        return model.head.stride == 32 or model.head.at_once
     return model.neck is None and 4 * math.prod(model.backbone.strides) == 32
 
 
