@@ -271,6 +271,31 @@ def plot_ious(
     axes.spines["bottom"].set_visible(False)
 
 
+def phase_chart(phases: Mapping[str, np.ndarray], width: int = 900) -> RGBImage:
+    """Numbers of the phases of a map as coloured squares, panels side by side: red is 0 or less, green is 1.
+
+    Args:
+        phases: (s, s) numbers by the title of their panel, such as those of `fcnbook.probes.phase_map`.
+        width: of the image in pixels; panels are at most 240 wide.
+
+    Returns:
+        (height, width', 3) uint8, RGB.
+    """
+    panel = min(240, width // len(phases))
+    title = 24 if any(phases) else 0
+    figure = Figure((len(phases) * panel / _DPI, (panel + title) / _DPI), dpi=_DPI)
+    with style():
+        for place, (name, values) in enumerate(phases.items()):
+            axes = _axes_at(figure, place * panel + 4, title + 4, (place + 1) * panel - 4, panel + title - 4)
+            axes.imshow(values, cmap="RdYlGn", vmin=0, vmax=1)
+            for (row, column), value in np.ndenumerate(values):
+                dark = value < 0.12 or value > 0.9
+                colour = "white" if dark else "black"
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center", size=11, color=colour)
+            axes.set(xticks=[], yticks=[], title=name)
+    return drawn(figure)
+
+
 def drawn(figure: Figure) -> RGBImage:
     """The pixels of a figure: (h, w, 3) uint8 RGB."""
     with style():

@@ -254,3 +254,30 @@ def test_colours_of_networks_are_seen_on_white_and_told_apart():
     for a, b in itertools.combinations(lab, 2):
         assert np.linalg.norm(lab[a] - lab[b]) > 15, (a, b)
     assert NETWORK_COLOURS["dilation 1"] == NETWORK_COLOURS["D16"]  # one network, two names
+
+
+class TestPhases:
+    """Squares of a 2 x 2 panel of 240 pixels lie at 4, 120 and 236."""
+
+    VALUES = np.array([[-1.0, 0.0], [1.0, 0.5]])
+
+    def test_red_is_zero_or_less_and_green_is_one(self):
+        image = charts.phase_chart({"": self.VALUES})
+        assert image.shape == (240, 240, 3)
+        corners = [image[10, 10], image[10, 230], image[230, 10], image[230, 230]]
+        assert np.array_equal(corners[0], corners[1])
+        red, green, middle = (corner.astype(int) for corner in corners[1:])
+        assert red[0] - red[1] > 100 and green[1] - green[0] > 50 and middle.min() > 150
+
+    def test_the_numbers_stand_in_their_squares(self):
+        image = charts.phase_chart({"": self.VALUES})
+        other = charts.phase_chart({"": np.array([[-1.0, 0.0], [1.0, 0.51]])})
+        assert (image[124:232, 124:232] != other[124:232, 124:232]).any()
+        assert np.array_equal(image[:116], other[:116])
+
+    def test_panels_stand_side_by_side_under_their_titles(self):
+        image = charts.phase_chart({"one": self.VALUES, "two": self.VALUES.T}, width=400)
+        assert image.shape == (224, 400, 3)
+        assert (image[:24, :200] < 128).any() and (image[:24, 200:] < 128).any()
+        green = [image[215, 10], image[35, 390]]
+        assert np.array_equal(*green) and green[0][1] > green[0][0]
