@@ -16,6 +16,7 @@ from fcnbook.viewers.charts import (
     ious_figure,
     lines_figure,
     network_colours,
+    phase_chart,
     plot_lines,
 )
 
@@ -262,7 +263,7 @@ class TestPhases:
     VALUES = np.array([[-1.0, 0.0], [1.0, 0.5]])
 
     def test_red_is_zero_or_less_and_green_is_one(self):
-        image = charts.phase_chart({"": self.VALUES})
+        image = phase_chart({"": self.VALUES})
         assert image.shape == (240, 240, 3)
         corners = [image[10, 10], image[10, 230], image[230, 10], image[230, 230]]
         assert np.array_equal(corners[0], corners[1])
@@ -270,13 +271,13 @@ class TestPhases:
         assert red[0] - red[1] > 100 and green[1] - green[0] > 50 and middle.min() > 150
 
     def test_the_numbers_stand_in_their_squares(self):
-        image = charts.phase_chart({"": self.VALUES})
-        other = charts.phase_chart({"": np.array([[-1.0, 0.0], [1.0, 0.51]])})
+        image = phase_chart({"": self.VALUES})
+        other = phase_chart({"": np.array([[-1.0, 0.0], [1.0, 0.51]])})
         assert (image[124:232, 124:232] != other[124:232, 124:232]).any()
         assert np.array_equal(image[:116], other[:116])
 
     def test_panels_stand_side_by_side_under_their_titles(self):
-        image = charts.phase_chart({"one": self.VALUES, "two": self.VALUES.T}, width=400)
+        image = phase_chart({"one": self.VALUES, "two": self.VALUES.T}, width=400)
         assert image.shape == (224, 400, 3)
         assert (image[:24, :200] < 128).any() and (image[:24, 200:] < 128).any()
         green = [image[215, 10], image[35, 390]]
