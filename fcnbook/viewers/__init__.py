@@ -10,7 +10,7 @@ from fcnbook._lazy import lazy_names
 if TYPE_CHECKING:
     from fcnbook.viewers._curves import RunCurves
     from fcnbook.viewers._widgets import show, show_box, still
-    from fcnbook.viewers.charts import figure_image
+    from fcnbook.viewers.charts import figure_image, phase_chart
     from fcnbook.viewers.compare import Comparison, compare_runs
     from fcnbook.viewers.explorer import Explorer
     from fcnbook.viewers.guess import Guess
@@ -31,6 +31,7 @@ _HOME = {
     "figure_image": "charts",
     "mask_view": "masks",
     "network_blocks": "network",
+    "phase_chart": "charts",
     "run_or_watch": "training",
     "run_view": "training",
     "show": "_widgets",
@@ -51,6 +52,7 @@ __all__ = [
     "figure_image",
     "mask_view",
     "network_blocks",
+    "phase_chart",
     "run_or_watch",
     "run_view",
     "show",

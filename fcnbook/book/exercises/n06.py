@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from fcnbook.book.exercises._common import exercise
-from fcnbook.models.backbones import ResNet
-from fcnbook.recipe import ResNetSpec
-
-Settings = list[tuple[int, int]]
+from fcnbook.models import necks
+from fcnbook.recipe import JPUSpec
+from fcnbook.types import StageInfo
 
 
 @exercise
@@ -51,7 +54,7 @@ def check_split_and_merge(answer: Callable[[Tensor, Tensor, int], Tensor]) -> st
             x = torch.randn(2, 3, *size, generator=generator)
             weight = torch.randn(4, 3, 3, 3, generator=generator)
             expected = F.conv2d(x, weight, padding=dilation, dilation=dilation)
-            with _refuse_dilation():
+            with _OnlyPlainConvolutions():
                 got = answer(x.clone(), weight.clone(), dilation)
             where = f"For a map of {size[0]} x {size[1]} and dilation {dilation}"
             if not isinstance(got, Tensor):
@@ -80,22 +83,24 @@ def check_split_and_merge(answer: Callable[[Tensor, Tensor, int], Tensor]) -> st
     return None
 
 
-class _refuse_dilation:
-    """While it lasts, torch's own dilated convolution is not to be had."""
+class _OnlyPlainConvolutions(TorchFunctionMode):
+    """While it lasts, every function of torch that could dilate a kernel is refused, whatever name it is called by."""
 
-    def __enter__(self) -> None:
-        self.original = F.conv2d
-
-        def conv2d(*inputs: object, **named: object) -> Tensor:
-            dilation = named.get("dilation", inputs[5] if len(inputs) > 5 else 1)
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in ("unfold", "im2col", "conv_transpose2d", "convolution", "_convolution", "conv3d"):
+            raise ValueError(f"{name} is not asked for; take F.conv2d with dilation 1")
+        if name == "conv2d":
+            dilation = kwargs.get("dilation", args[5] if len(args) > 5 else 1)
+            weight = kwargs.get("weight", args[1] if len(args) > 1 else None)
             if dilation not in (1, (1, 1), [1, 1]):
                 raise ValueError("only convolutions with dilation 1 are allowed here")
-            return self.original(*inputs, **named)  # type: ignore[call-overload, no-any-return]
-
-        F.conv2d = conv2d
-
-    def __exit__(self, *exception: object) -> None:
-        F.conv2d = self.original
+            if weight is not None and max(weight.shape[2:]) > 3:
+                raise ValueError("only 3 x 3 convolutions are allowed here; a kernel with zeros in it is a dilated one")
+        return func(*args, **kwargs)
 
 
 @exercise
@@ -133,35 +138,60 @@ def _measured_places(cells: int, factor: int, align_corners: bool) -> Tensor:
 
 
 @exercise
-def check_layer4_settings(answer: Callable[[ResNet], Settings]) -> str | None:
-    """Exercise 4: (stride, dilation) of layer4's 3 x 3 convolutions. Answer: a function of a backbone.
+def check_cost_of_parts(
+    answer: Callable[[dict[str, StageInfo], int, int, tuple[int, int]], Mapping[str, float]],
+) -> str | None:
+    """Exercise 4: multiply-adds of the kinds of convolutions in JPU. Answer: (stages, width, branches, size) -> by kind.
 
-    The backbones differ in depth, strides and dilations; the last is the one of the published rows "R-50-D32" with JPU.
+    The expected numbers are counted by PyTorch while the package's neck runs without memory.
     """
-    kinds = [
-        ResNetSpec(depth=50, width=4),
-        ResNetSpec(depth=50, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), width=4),
-        ResNetSpec(depth=101, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), width=4),
-        ResNetSpec(depth=50, strides=(1, 2, 2, 2), dilations=(1, 1, 2, 4), width=4),
+    cases = [
+        ({"c3": StageInfo(512, 8), "c4": StageInfo(1024, 16), "c5": StageInfo(2048, 32)}, 512, 4, (512, 1024)),
+        ({"c3": StageInfo(24, 8), "c4": StageInfo(40, 16), "c5": StageInfo(72, 32)}, 16, 3, (96, 192)),
+        ({"c3": StageInfo(40, 8), "c4": StageInfo(24, 16), "c5": StageInfo(16, 32)}, 8, 1, (64, 32)),
     ]
-    expected = [
-        [(2, 1), (1, 1), (1, 1)],
-        [(1, 2), (1, 4), (1, 4)],
-        [(1, 1), (1, 2), (1, 2)],
-        [(2, 2), (1, 4), (1, 4)],
-    ]
-    for spec, wanted in zip(kinds, expected, strict=True):
-        got = [tuple(int(number) for number in pair) for pair in answer(ResNet(spec))]
-        if got == wanted:
-            continue
-        where = f"For strides {spec.strides} and dilations {spec.dilations}"
-        if len(got) != len(wanted):
-            return f"{where}: layer4 has three blocks with one 3 x 3 convolution each, and you return {len(got)} pairs."
-        if got == [(dilation, stride) for stride, dilation in wanted]:
-            return f"{where}: the stride comes first in each pair."
-        if all(pair == (1, 1) for pair in got):
-            return f"{where}: every pair is (1, 1). Those are the 1 x 1 convolutions; stride and dilation sit on conv2."
-        if len({dilation for _, dilation in got}) == 1:
-            return f"{where}: the first block has another dilation than the others. Read it off the layers themselves."
-        return f"{where}: {got} is not right. Read stride and dilation off conv2 of each block."
+    for stages, width, branches, size in cases:
+        expected = _counted_parts(stages, width, branches, size)
+        got = {kind: float(value) for kind, value in answer(dict(stages), width, branches, size).items()}
+        channels = ", ".join(str(info.channels) for info in stages.values())
+        where = f"For channels {channels}, width {width}, {branches} branches and {size[0]} x {size[1]} pixels"
+        if got.keys() != expected.keys():
+            return f"{where}: the kinds are {', '.join(expected)}; yours are {', '.join(got) or 'none'}."
+        for kind, wanted in expected.items():
+            ratio = got[kind] / wanted
+            if abs(ratio - 1) < 1e-6:
+                continue
+            said = f"{where}, {kind} takes {wanted:,} multiply-adds, and you say {got[kind]:,.0f}"
+            if kind in stages and any(abs(ratio - (stages[kind].stride / 8) ** power) < 1e-6 for power in (1, 2)):
+                return f"{said}. Is this convolution before the resize or after it?"
+            if kind == "depthwise" and abs(ratio - 3 * width) < 1e-6:
+                return f"{said}. A depthwise filter reads one channel."
+            if kind in ("depthwise", "pointwise") and abs(ratio - 1 / 3) < 1e-6:
+                return f"{said}. Three maps are joined before the branches read them."
+            if kind in ("depthwise", "pointwise") and abs(ratio * branches - 1) < 1e-6:
+                return f"{said}. That is one branch."
+            if abs(ratio - 2) < 1e-6:
+                return f"{said}. A multiplication with its addition counts once."
+            return f"{said}."
     return None
+
+
+def _counted_parts(
+    stages: Mapping[str, StageInfo], width: int, branches: int, size: tuple[int, int]
+) -> dict[str, int]:
+    """Multiply-adds of the package's neck by kind of convolution, as PyTorch counts them."""
+    counts = dict.fromkeys((*stages, "depthwise", "pointwise"), 0)
+    with torch.device("meta"):
+        neck = necks.JPU(JPUSpec(channels=width, dilations=tuple(range(1, branches + 1))), stages)
+        maps = {
+            name: torch.empty(1, channels, size[0] // stride, size[1] // stride)
+            for name, (channels, stride) in stages.items()
+        }
+    with FlopCounterMode(display=False) as counter:
+        neck(maps)
+    for name, by_operation in counter.get_flop_counts().items():
+        unit = re.search(r"conv_layers\.(\d)$|(depthwise|pointwise)_conv$", name)
+        if unit:
+            kind = unit[2] or list(stages)[int(unit[1])]
+            counts[kind] += sum(by_operation.values()) // 2
+    return counts

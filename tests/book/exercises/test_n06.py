@@ -27,8 +27,28 @@ def places(cells, factor, align_corners):
     return [i * step + (0 if align_corners else (factor - 1) / 2) for i in range(cells)]
 
 
-def settings(backbone):
-    return [(block.conv2.stride[0], block.conv2.dilation[0]) for block in backbone.layer4]
+def cost_of_parts(stages, width, branches, size):
+    cells = {name: math.prod(side // stride for side in size) for name, (_, stride) in stages.items()}
+    found = {name: cells[name] * 9 * channels * width for name, (channels, _) in stages.items()}
+    joined = branches * cells["c3"] * 3 * width
+    return found | {"depthwise": 9 * joined, "pointwise": joined * width}
+
+
+def with_other(kind, factor):
+    """The right answer but for one kind of convolution."""
+
+    def answer(*inputs):
+        found = cost_of_parts(*inputs)
+        return found | {kind: found[kind] * factor(*inputs)}
+
+    return answer
+
+
+def stuffed(x, weight, dilation):
+    """A dilated kernel written out with its zeros."""
+    large = weight.new_zeros(*weight.shape[:2], 2 * dilation + 1, 2 * dilation + 1)
+    large[:, :, ::dilation, ::dilation] = weight
+    return F.conv2d(x, large, padding=dilation)
 
 
 def test_right_answers():
@@ -36,7 +56,7 @@ def test_right_answers():
     assert n06.check_exact_share(share) is True
     assert n06.check_split_and_merge(split_and_merge) is True
     assert n06.check_places(places) is True
-    assert n06.check_layer4_settings(settings) is True
+    assert n06.check_cost_of_parts(cost_of_parts) is True
 
 
 @pytest.mark.parametrize(
@@ -73,24 +93,17 @@ def test_right_answers():
         ),
         (n06.check_places, lambda n, f, align: [0.0], "have 2 places"),
         (n06.check_places, lambda n, f, align: [f * i + f / 2 for i in range(n)], "the first two lie at"),
-        (
-            n06.check_layer4_settings,
-            lambda net: [pair[::-1] for pair in settings(net)],
-            "the stride comes first",
-        ),
-        (n06.check_layer4_settings, lambda net: [(1, 1)] * 3, "sit on conv2"),
-        (n06.check_layer4_settings, lambda net: settings(net)[:1], "three blocks"),
-        (
-            n06.check_layer4_settings,
-            lambda net: [(s, settings(net)[-1][1]) for s, _ in settings(net)],
-            "another dilation",
-        ),
-        (n06.check_layer4_settings, lambda net: [(2, 1), (1, 1), (1, 1)], "another dilation"),
-        (
-            n06.check_layer4_settings,
-            lambda net: [(s, max(d, 1) + (d == 2)) for s, d in settings(net)],
-            "is not right",
-        ),
+        (n06.check_split_and_merge, lambda x, w, d: torch.conv2d(x, w, None, 1, d, d), "with dilation 1"),
+        (n06.check_split_and_merge, stuffed, "only 3 x 3 convolutions"),
+        (n06.check_split_and_merge, lambda x, w, d: F.unfold(x, 3, dilation=d, padding=d), "not asked for"),
+        (n06.check_cost_of_parts, lambda *_: {"c3": 1}, "the kinds are c3, c4, c5, depthwise, pointwise; yours are c3"),
+        (n06.check_cost_of_parts, with_other("c5", lambda *_: 16), "before the resize or after it"),
+        (n06.check_cost_of_parts, with_other("c4", lambda *_: 2), "before the resize or after it"),
+        (n06.check_cost_of_parts, with_other("c3", lambda *_: 2), "counts once"),
+        (n06.check_cost_of_parts, with_other("depthwise", lambda s, width, *_: 3 * width), "reads one channel"),
+        (n06.check_cost_of_parts, with_other("pointwise", lambda *_: 1 / 3), "Three maps are joined"),
+        (n06.check_cost_of_parts, with_other("pointwise", lambda s, w, branches, *_: 1 / branches), "That is one branch"),
+        (n06.check_cost_of_parts, with_other("c3", lambda *_: 1.5), "c3 takes 19,327,352,832 multiply-adds"),
     ],
 )
 def test_wrong_answers(check, answer, hint, capsys):
