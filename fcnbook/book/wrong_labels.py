@@ -22,7 +22,7 @@ from fcnbook import draw
 from fcnbook.book.headless import notebook_folder
 from fcnbook.build import build_dataset
 from fcnbook.evaluation import score
-from fcnbook.files import read_json, read_labels, write_atomic, write_json
+from fcnbook.files import InputError, read_json, read_labels, write_atomic, write_json
 from fcnbook.hub import load
 from fcnbook.inference import predict
 from fcnbook.labels import IGNORE_INDEX
@@ -90,7 +90,7 @@ def right_and_wrong_labels(
         out_dir: where the run folders are made, for `retrain`.
 
     Raises:
-        InputError: the files are missing.
+        InputError: the files are missing; or `out_dir` holds a run of before.
     """
     results = notebook_folder() / "results"
     if retrain:
@@ -136,6 +136,10 @@ def _trained(recipe: Recipe, labels: str, out_dir: Path) -> Training:
     losses = _Losses()
     folder = out_dir / f"{recipe.name}-{labels}-labels"
     run(recipe, folder, seed=0, monitor=losses)
+    if len(losses.values) < recipe.schedule.num_steps:
+        raise InputError(
+            f"{folder} holds a run already, whose losses are not kept. Remove it and train again."
+        )
     model = load(folder, device="cpu")
     scenes = build_dataset(recipe, recipe.data.val_split)
     ious = score(model, scenes, recipe).iou_per_class
