@@ -108,8 +108,8 @@ def check_half_size(answer: Callable[[np.ndarray], np.ndarray]) -> str | None:
             counts[class_id] = 0
             rival = STREETS.classes[int(counts[: STREETS.num_classes].argmax())]
             return (
-                f"Of the 2x2 blocks with {name} in them, {share:.1%} are {name} in your labels; at least 96 % are asked "
-                f"for. Most of the others became {rival}."
+                f"Of the 2x2 blocks with {name} in them, {share:.1%} are {name} in your labels; at least 96 % are "
+                f"asked for. Most of the others became {rival}."
             )
     return None
 

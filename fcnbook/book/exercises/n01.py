@@ -146,7 +146,8 @@ def check_border_band(answer: Callable[[Tensor, int], Tensor]) -> str | None:
         if not torch.equal(got, expected):
             missed, extra = int((expected & ~got).sum()), int((got & ~expected).sum())
             seen = f" Expected {_row(expected)}, got {_row(got)}." if labels.shape[1] == 1 else ""
-            return f"For {name}, the band misses {missed} pixels and has {extra} too many.{seen}{_band_slip(labels, width, got)}"
+            counts = f"the band misses {missed} pixels and has {extra} too many"
+            return f"For {name}, {counts}.{seen}{_band_slip(labels, width, got)}"
     return None
 
 
