@@ -49,6 +49,8 @@ _PAPER = 255
 _GAP = 8
 _TEXT = 15
 """Height of ordinary text in pixels."""
+_SMALL_TEXT = 12
+"""Height of text inside of a drawing."""
 
 
 def colour_blind(label_set: LabelSet) -> LabelSet:
@@ -94,6 +96,27 @@ def colorize(labels: np.ndarray, palette: Sequence[Colour], void: Colour = VOID_
             f"{len(palette) - 1} and for 255 (void) only. Map the ids of the label files to classes first."
         )
     return _uint8(table[labels])
+
+
+def id_cells(ids: np.ndarray, palette: Sequence[Colour], cell: int = 27) -> RGBImage:
+    """A small map of ids as coloured squares, with each id written in its square.
+
+    Args:
+        ids: (h, w) bytes, of any meaning.
+        palette: RGB of each class; squares of other values are black.
+        cell: height and width of a square in pixels.
+
+    Returns:
+        (h * cell, w * cell, 3) uint8 RGB.
+    """
+    known = np.where(ids < len(palette), ids, IGNORE_INDEX)
+    page = colorize(known, palette).repeat(cell, axis=0).repeat(cell, axis=1)
+    for (row, column), value in np.ndenumerate(ids):
+        top, left, text = row * cell, column * cell, str(value)
+        ink = _INK if page[top, left].mean() > 110 else (255, 255, 255)
+        inset = (cell - text_width(text, _SMALL_TEXT)) // 2
+        _write(page, text, left + inset, top + (cell - _SMALL_TEXT) // 2 - 1, _SMALL_TEXT, ink)
+    return page
 
 
 def overlay(

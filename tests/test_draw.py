@@ -356,3 +356,18 @@ class TestColourBlindPalette:
         assert len(set(safe.palette)) == 10
         with pytest.raises(ValueError, match="150 classes cannot be told apart"):
             draw.colour_blind(LabelSet(tuple(map(str, range(150))), ((0, 0, 0),) * 150))
+
+
+def test_id_cells_have_their_colour_and_their_number():
+    palette = [(200, 30, 30), (20, 20, 60)]
+    page = draw.id_cells(np.array([[0, 1, 255], [0, 0, 12]], np.uint8), palette, cell=24)
+    assert page.shape == (48, 72, 3)
+    corners = page[::24, ::24]
+    assert corners.tolist() == [
+        [[200, 30, 30], [20, 20, 60], [0, 0, 0]],
+        [[200, 30, 30], [200, 30, 30], [0, 0, 0]],
+    ]
+    squares = page.reshape(2, 24, 3, 24, 3).swapaxes(1, 2)
+    assert np.array_equal(squares[0, 0], squares[1, 0])
+    assert not np.array_equal(squares[0, 2], squares[1, 2])  # 255 and 12, both black
+    assert (squares[0, 1] > 200).any()  # light ink on a dark square

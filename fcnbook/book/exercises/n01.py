@@ -31,47 +31,62 @@ def check_void_share(answer: float) -> str | None:
 
 
 @exercise
-def check_dialect(answer: Callable[[Tensor], float]) -> str | None:
-    """Exercise 2: detectron2's mIoU. Answer: a function from a (K, K) confusion matrix to a number."""
+def check_class_as_void(answer: Callable[[Tensor, int], float]) -> str | None:
+    """Exercise 2: mIoU when a class becomes void. Answer: a function (K, K) confusion matrix, class id -> number."""
     cases = {
-        "a matrix with every class present": [[5, 1, 0], [2, 4, 0], [0, 1, 7]],
-        "a class that is neither in the labels nor predicted": [[5, 1, 0], [2, 4, 0], [0, 0, 0]],
-        "a class that is in the labels and never predicted": [[5, 1, 0], [2, 4, 0], [3, 1, 0]],
-        "a class that is predicted without being in the labels": [[5, 1, 3], [2, 4, 0], [0, 0, 0]],
+        "a matrix with every class present": ([[5, 1, 2], [2, 4, 1], [3, 1, 7]], 2),
+        "the same matrix and another class": ([[5, 1, 2], [2, 4, 1], [3, 1, 7]], 0),
+        "a class besides that is nowhere": ([[5, 1, 0, 2], [2, 4, 0, 0], [0, 0, 0, 0], [3, 1, 0, 7]], 3),
+        "a class besides that is only predicted": (
+            [[5, 1, 3, 2], [2, 4, 0, 0], [0, 0, 0, 0], [3, 1, 0, 7]],
+            3,
+        ),
     }
-    for name, rows in cases.items():
+    for name, (rows, class_id) in cases.items():
         matrix = torch.tensor(rows)
-        expected, got = _detectron2_miou(matrix), float(answer(matrix.clone()))
+        expected, got = _miou_with_void(matrix, class_id), float(answer(matrix.clone(), class_id))
         if math.isnan(got):
-            return (
-                f"It is nan for {name}: one class has a union of 0. Leave such classes out before you divide."
-            )
+            return f"It is nan for {name}: a union is 0. Leave such classes out before you take the mean."
         if abs(got - expected) > 1e-6:
-            return f"For {name}, {rows}, the rule gives {expected:.4f}, yours {got:.4f}. {_dialect_slip(matrix, got)}"
+            slip = _void_slip(matrix, class_id, got)
+            return f"For {name}, {rows} and class {class_id}, it is {expected:.4f}, yours {got:.4f}. {slip}"
     return None
 
 
-def _detectron2_miou(matrix: Tensor) -> float:
-    right, labelled, predicted = matrix.diag().double(), matrix.sum(1), matrix.sum(0)
-    present = labelled > 0
-    return (right / (labelled + predicted - right))[present].mean().item()
+def _miou_with_void(matrix: Tensor, class_id: int) -> float:
+    left = matrix.clone()
+    left[class_id] = 0  # what is void is counted nowhere
+    ious = _ious(left)
+    ious[class_id] = math.nan
+    return ious.nanmean().item()
 
 
-def _dialect_slip(matrix: Tensor, got: float) -> str:
-    right, labelled, predicted = matrix.diag().double(), matrix.sum(1), matrix.sum(0)
-    iou = right / (labelled + predicted - right)
-    if abs(got - compute_scores(matrix).miou) < 1e-6:
-        return "That is mmsegmentation's rule: it counts a class that is only predicted as 0; leave it out."
-    if abs(got - iou.nan_to_num(0).mean().item()) < 1e-6:
-        return "You divide by all K classes; divide by the number of classes that are in the labels."
-    predicted_iou = iou[predicted > 0]
-    if abs(got - predicted_iou.mean().item()) < 1e-6:
-        return "You ask which classes are predicted (columns); the rule asks which are in the labels (rows)."
-    if abs(got - (right / labelled).nanmean().item()) < 1e-6:
-        return (
-            "That is the mean accuracy: the union in the denominator also holds what was predicted too much."
-        )
-    return "Rows are true classes, columns predicted ones."
+def _ious(matrix: Tensor) -> Tensor:
+    right = matrix.diag().double()
+    return right / (matrix.sum(0) + matrix.sum(1) - right)
+
+
+def _void_slip(matrix: Tensor, class_id: int, got: float) -> str:
+    others = [k for k in range(len(matrix)) if k != class_id]
+    without_row = matrix.clone()
+    without_row[class_id] = 0
+    as_zero = "A class counts as 0 in your mean: leave out the class itself, and a class that is nowhere."
+    ious = _ious(without_row)
+    slips = [
+        ("That is the mIoU with the class in it.", compute_scores(matrix).miou),
+        (
+            "The class left the mean, but its pixels are still labelled: what was painted over them counts as false.",
+            _ious(matrix)[others].nanmean().item(),
+        ),
+        (
+            "You took away its column too: pixels of other classes that were predicted as it would be forgiven.",
+            _ious(matrix[others][:, others]).nanmean().item(),
+        ),
+        (as_zero, ious.nanmean().item()),
+        (as_zero, ious[others].nan_to_num(0).mean().item()),
+    ]
+    found = [text for text, value in slips if abs(got - value) < 1e-6]
+    return found[0] if found else "Rows are true classes, columns predicted ones."
 
 
 @exercise
@@ -129,10 +144,10 @@ def check_border_band(answer: Callable[[Tensor, int], Tensor]) -> str | None:
             return f"For {name}, void pixels are in the band; they are scored nowhere, so leave them out."
         expected = _border_band(labels, width)
         if not torch.equal(got, expected):
-            kind = "too many" if got.sum() > expected.sum() else "too few"
+            missed, extra = int((expected & ~got).sum()), int((got & ~expected).sum())
             seen = f" Expected {_row(expected)}, got {_row(got)}." if labels.shape[1] == 1 else ""
-            why = " Void is no class: next to it there is no border." if IGNORE_INDEX in labels else ""
-            return f"For {name}, the band has {kind} or other pixels.{seen}{why}"
+            counts = f"the band misses {missed} pixels and has {extra} too many"
+            return f"For {name}, {counts}.{seen}{_band_slip(labels, width, got)}"
     return None
 
 
@@ -144,6 +159,17 @@ def _border_band(labels: Tensor, width: int) -> Tensor:
         around = labels[n, top : row + width + 1, left : column + width + 1]
         band[n, row, column] = bool(((around != labels[n, row, column]) & (around != IGNORE_INDEX)).any())
     return band
+
+
+def _band_slip(labels: Tensor, width: int, got: Tensor) -> str:
+    valid = labels != IGNORE_INDEX
+    if torch.equal(got, _border_band(labels.where(valid, 0), width) & valid):
+        return " You take void for class 0; it is no class, and makes no border with its neighbours."
+    if torch.equal(got, _border_band(labels.where(valid, 254), width) & valid):
+        return " Void counts as a class of its own; it is none, and makes no border with its neighbours."
+    if width > 1 and torch.equal(got, _border_band(labels, width - 1)):
+        return f" That is the band of width {width - 1}."
+    return ""
 
 
 def _row(mask: Tensor) -> str:

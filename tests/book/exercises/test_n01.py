@@ -39,33 +39,52 @@ def iou(matrix: torch.Tensor) -> torch.Tensor:
     return right / (matrix.sum(0) + matrix.sum(1) - right)
 
 
+def others(matrix: torch.Tensor, class_id: int) -> list[int]:
+    return [k for k in range(len(matrix)) if k != class_id]
+
+
+def without_row(matrix: torch.Tensor, class_id: int) -> torch.Tensor:
+    matrix[class_id] = 0
+    return matrix
+
+
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
-        (lambda matrix: iou(matrix).mean(), "nan"),
-        (lambda matrix: compute_scores(matrix).miou, "mmsegmentation's rule"),
-        (lambda matrix: iou(matrix).nan_to_num(0).mean(), "all K classes"),
-        (lambda matrix: iou(matrix)[matrix.sum(0) > 0].mean(), "which classes are predicted"),
-        (lambda matrix: compute_scores(matrix).macc, "mean accuracy"),
-        (lambda matrix: matrix.nothing, "AttributeError"),
+        (lambda m, k: compute_scores(m).miou, "with the class in it"),
+        (lambda m, k: iou(m)[others(m, k)].nanmean(), "still labelled"),
+        (lambda m, k: iou(m[others(m, k)][:, others(m, k)]).nanmean(), "would be forgiven"),
+        (lambda m, k: iou(without_row(m, k)).nanmean(), "counts as 0 in your mean"),
+        (lambda m, k: iou(without_row(m, k))[others(m, k)].mean(), "nan"),
+        (lambda m, k: iou(without_row(m, k))[others(m, k)].nan_to_num(0).mean(), "counts as 0 in your mean"),
+        (lambda m, k: 0.5, "Rows are true classes"),
+        (lambda m, k: m.nothing, "AttributeError"),
     ],
 )
-def test_dialect_hints(answer, hint, capsys):
-    assert n01.check_dialect(answer) is False
+def test_class_as_void_hints(answer, hint, capsys):
+    assert n01.check_class_as_void(answer) is False
     assert hint in capsys.readouterr().out
 
 
-def test_dialect_right():
-    def pixel_by_pixel(matrix):
+def test_class_as_void_right():
+    def pixel_by_pixel(matrix, void):
+        """Draw the pixels that the matrix counts, label those of the class 255, and count again in sets."""
+        pixels = [
+            (255 if true == void else true, pred)
+            for true, row in enumerate(matrix.tolist())
+            for pred, count in enumerate(row)
+            for _ in range(count)
+        ]
+        labelled = [pixel for pixel in enumerate(pixels) if pixel[1][0] != 255]
         ious = []
-        for k in range(len(matrix)):
-            labelled = sum(int(n) for n in matrix[k])
-            predicted = sum(int(row[k]) for row in matrix)
-            if labelled:
-                ious.append(int(matrix[k, k]) / (labelled + predicted - int(matrix[k, k])))
+        for k in set(range(len(matrix))) - {void}:
+            true = {number for number, pixel in labelled if pixel[0] == k}
+            pred = {number for number, pixel in labelled if pixel[1] == k}
+            if true | pred:
+                ious.append(len(true & pred) / len(true | pred))
         return math.fsum(ious) / len(ious)
 
-    assert n01.check_dialect(pixel_by_pixel) is True
+    assert n01.check_class_as_void(pixel_by_pixel) is True
 
 
 GOOD = ([[0, 1]], [[0, 1]])
@@ -119,8 +138,13 @@ def band_by_scipy(labels: torch.Tensor, width: int, void_is_a_class: bool = Fals
     [
         (lambda labels, width: band_by_scipy(labels, width).int(), "boolean mask"),
         (lambda labels, width: band_by_scipy(labels, width) | (labels == 255), "void pixels are in the band"),
-        (lambda labels, width: band_by_scipy(labels, width, void_is_a_class=True), "Void is no class"),
-        (lambda labels, width: band_by_scipy(labels, 1), "width 2"),
+        (lambda labels, width: band_by_scipy(labels, width, void_is_a_class=True), "a class of its own"),
+        (
+            lambda labels, width: band_by_scipy(labels.where(labels != 255, 0), width) & (labels != 255),
+            "0 0 255 1 1 1 at width 2, the band misses 0 pixels and has 1 too many. "
+            "Expected . x . x . ., got . x . x x .",
+        ),
+        (lambda labels, width: band_by_scipy(labels, 1), "That is the band of width 1"),
         (lambda labels, width: band_by_scipy(labels, width - 1), "Expected . . x x . ., got . . . . . ."),
     ],
 )
