@@ -1,4 +1,4 @@
-"""The figures of notebook 02 that take more lines than their idea: stamps, bands of distances, a mask and the true borders.
+"""Figures of notebook 02 that take more lines than their idea: stamps, bands of distances, a mask and true borders.
 
 Arrays -> images of `fcnbook.draw`.
 """
@@ -6,6 +6,7 @@ Arrays -> images of `fcnbook.draw`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -72,7 +73,7 @@ def draw_distances(
         panels: title -> name of a network -> its share in each band, in [0, 1].
         width: in pixels.
     """
-    bands = [f"{a} to {b}" for a, b in zip(starts[:-1], starts[1:], strict=True)] + [f"{starts[-1]} +"]
+    bands = [f"{a} to {b}" for a, b in pairwise(starts)] + [f"{starts[-1]} +"]
     with charts.style():
         figure = Figure(figsize=(width / 100, 2.9))
         for axes, (title, lines) in zip(

@@ -1,12 +1,13 @@
 """Right answers, sorted by the distance to the nearest border between two classes. Used in notebook 02.
 
-Labels and masks -> the share of right pixels in each band of distances: do two networks differ at borders, or everywhere?
+Labels and masks -> the share of right pixels in each band of distances: where do two networks differ?
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -56,7 +57,7 @@ def right_by_distance(
         InputError: `starts` does not rise from 0, or a mask has another size than its labels.
     """
     bounds = [*starts, math.inf]
-    if bounds[0] != 0 or any(a >= b for a, b in zip(bounds[:-1], bounds[1:], strict=True)):
+    if bounds[0] != 0 or any(a >= b for a, b in pairwise(bounds)):
         raise InputError(
             f"starts is {list(starts)}; the bands begin at 0, and each begins further out than the last."
         )

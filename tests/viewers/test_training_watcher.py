@@ -364,7 +364,9 @@ class TestRunOrWatch:
         assert (report.seed, report.num_steps) == (3, 6)
         asked = run.request_file.stat().st_mtime_ns  # only a trainer of its own reads it
         last_line = capsys.readouterr().out.splitlines()[-1]
-        assert re.match(rf"{report.recipe} finished, tiny, Streets, step 6 of 6, loss [\d.]+, mIoU ", last_line)
+        assert re.match(
+            rf"{report.recipe} finished, tiny, Streets, step 6 of 6, loss [\d.]+, mIoU ", last_line
+        )
 
         assert run_or_watch(tiny(), tmp_path, seed=3, execution=CPU) == report
         assert run.request_file.stat().st_mtime_ns == asked
