@@ -31,7 +31,7 @@ def border_distance(labels: np.ndarray) -> NDArray[np.float32]:
     border[:, :-1] |= right
     if not border.any():
         return np.full(labels.shape, math.inf, np.float32)
-    inside = np.uint8(~border)
+    inside = (~border).astype(np.uint8)
     return np.asarray(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
 
 

@@ -21,9 +21,8 @@ from fcnbook.recipe import FCNSkipHeadSpec, VGGSpec
 from fcnbook.types import SegLogits
 
 if TYPE_CHECKING:
-    from fcnbook.datasets import SegmentationDataset
     from fcnbook.models.segmenter import Segmenter
-    from fcnbook.types import Features
+    from fcnbook.types import Features, SegmentationDataset
 
 
 @exercise
