@@ -40,7 +40,7 @@ _HEARTBEAT_S = 30.0
 """A line at least this often, while a cell works that reports no progress."""
 _USER_ERRORS = ("InputError", "RunIsAlive")
 """Exceptions whose message is a sentence for the reader, raised inside a notebook."""
-_PROGRESS = re.compile(r"\S+ running, step \d+ of \d+")
+_PROGRESS = re.compile(r"\S+ running, (?:.*, )?step \d+ of \d+")
 """How a printed line of a run at work begins."""
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 

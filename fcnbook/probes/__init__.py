@@ -1,4 +1,4 @@
-"""What a chapter holds against a network to see how it works: twins, fields, taps, phases, parts taken out.
+"""What a chapter holds against a network to see how it works: twins, fields, taps, phases, borders, parts taken out.
 
 What is listed in `__all__` is imported when it is first used (PEP 562).
 """
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fcnbook._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from fcnbook.probes.borders import border_distance, right_by_distance
     from fcnbook.probes.field import effective_field
     from fcnbook.probes.parts import logits_without, parts_of, without_parts
     from fcnbook.probes.phases import accuracy, phase_map, r_squared
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _HOME = {
     "TwinScore": "twins",
     "accuracy": "phases",
+    "border_distance": "borders",
     "draw_twins": "twins",
     "effective_field": "field",
     "logits_without": "parts",
@@ -24,6 +26,7 @@ _HOME = {
     "phase_map": "phases",
     "r_squared": "phases",
     "read_counts": "taps",
+    "right_by_distance": "borders",
     "score_twins": "twins",
     "tap_share": "taps",
     "without_parts": "parts",
@@ -32,6 +35,7 @@ _HOME = {
 __all__ = [
     "TwinScore",
     "accuracy",
+    "border_distance",
     "draw_twins",
     "effective_field",
     "logits_without",
@@ -39,6 +43,7 @@ __all__ = [
     "phase_map",
     "r_squared",
     "read_counts",
+    "right_by_distance",
     "score_twins",
     "tap_share",
     "without_parts",

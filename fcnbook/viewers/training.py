@@ -23,6 +23,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from fcnbook import draw
+from fcnbook.datasets.table import DATASETS
 from fcnbook.files import InputError, one_line, read_image
 from fcnbook.labels import LabelSet
 from fcnbook.recipe import Execution, Recipe
@@ -134,6 +135,7 @@ class TrainingWatcher(BoxWithStill):
     def refresh(self) -> None:
         """Read the run folder again, and show what is there."""
         self._curves = RunCurves(self._run.events())
+        self._recipe = self._run.stored_recipe()
         self.status = self._run.status()
         self.headline.value = f"<b>{html.escape(self.summary())}</b>"
         self.image.value = draw.png_bytes(self.view(), compression=1)
@@ -143,23 +145,22 @@ class TrainingWatcher(BoxWithStill):
         return self._view(self._last_images())
 
     def _view(self, images: Sequence[np.ndarray]) -> draw.RGBImage:
-        recipe = self._run.stored_recipe()
-        labels = None if recipe is None else recipe.data.labels
-        return run_view(self._curves, labels, images, recipe=recipe)
+        labels = None if self._recipe is None else self._recipe.data.labels
+        return run_view(self._curves, labels, images, recipe=self._recipe)
 
     def _last_images(self) -> list[np.ndarray]:
         files = (self._run.predictions / f"{index}.png" for index in range(self._num_images))
         return [read_image(file) for file in files if file.exists()]
 
     def summary(self) -> str:
-        """One line: how far, how good, how long still."""
+        """One line: which run, at which scale on which data, how far, how good, how long still."""
         return one_line(self._summary())
 
     def _summary(self) -> str:
         curves = self._curves
         if not curves.num_steps:
             return f"{self._run.path}: not started yet"
-        parts = [f"{curves.recipe} {self.status}".strip(), self._how_far()]
+        parts = [f"{curves.recipe} {self.status}".strip(), *self._scale_and_data(), self._how_far()]
         if curves.train:
             parts.append(f"loss {curves.train[-1]['loss']:.3f}")
         if curves.validations:
@@ -174,6 +175,13 @@ class TrainingWatcher(BoxWithStill):
                 " ".join(curves.last["text"].split()) if failed else "start the run again to resume it"
             )
         return ", ".join(parts)
+
+    def _scale_and_data(self) -> list[str]:
+        """Such as "tiny" and "Streets": the name of a scaled recipe is that of the full one, with other data."""
+        if self._recipe is None:
+            return []
+        data = self._recipe.data.name
+        return [self._recipe.scale, DATASETS[data].title if data in DATASETS else data]
 
     def _how_far(self) -> str:
         step = self._curves.train[-1]["step"] if self._curves.train else 0

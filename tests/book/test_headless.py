@@ -182,7 +182,7 @@ def test_finding_notebooks(tmp_path):
 def test_a_committed_notebook_keeps_no_lines_about_a_run_at_work(tmp_path):
     notebook = write_notebook(
         tmp_path / "02_fcn.ipynb",
-        "print('fcn running, step 0 of 300')\nprint('fcn running, step 42 of 300, loss 1.332, 66 s left')",
+        "print('fcn running, step 0 of 300')\nprint('fcn running, tiny, Streets, step 42 of 300, 66 s left')",
         "print('fcn running, step 9 of 300')\nprint('fcn finished, step 300 of 300, mIoU 54.8 %')\nprint('the end')",
     )
     assert renew(notebook).status == "done"

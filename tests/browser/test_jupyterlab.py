@@ -172,7 +172,7 @@ def test_watching_a_run_of_another_process(lab, chromium, screenshot):
         run.append_event("start", num_steps=100, recipe="a recipe")
         train(10)
         run_all_cells(chromium)
-        wait_for_text(chromium, "a recipe running, step 10 of 100, loss 1.900")
+        wait_for_text(chromium, "a recipe running, tiny, Streets, step 10 of 100, loss 1.900")
         wait_for_picture(chromium, run_view(RunCurves(run.events()), STREETS, recipe=recipe))
         train(60)
         run.append_event("validation", step=60, miou=0.5, iou_per_class=[0.5] * 9 + [None])
@@ -180,7 +180,7 @@ def test_watching_a_run_of_another_process(lab, chromium, screenshot):
         wait_for_picture(chromium, run_view(RunCurves(run.events()), STREETS, recipe=recipe))
         screenshot("watching")
         write_json(run.result_file, {"miou": 0.5})
-    wait_for_text(chromium, "a recipe finished, step 60 of 100")
+    wait_for_text(chromium, "a recipe finished, tiny, Streets, step 60 of 100")
     wait_for_text(chromium, "the cell has ended")
 
 

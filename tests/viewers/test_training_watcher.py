@@ -149,19 +149,32 @@ class TestTrainingWatcher:
     def test_refresh_shows_what_was_added(self, run):
         with run.lock():
             watcher = TrainingWatcher(run.path)
-            assert (
-                watcher.summary() == "a recipe running, step 40 of 100, loss 0.600, 51.3 images/s, 2 min left"
+            assert watcher.summary() == (
+                "a recipe running, full, Streets, step 40 of 100, loss 0.600, 51.3 images/s, 2 min left"
             )
             before = watcher.image.value
             add_step(run, 90)
             run.append_event("validation", step=90, miou=0.4567, iou_per_class=[0.4567] * 10)
             watcher.refresh()
             assert watcher.summary() == (
-                "a recipe running, step 90 of 100, loss 0.100, mIoU 45.7 %, 51.3 images/s, 0 s left"
+                "a recipe running, full, Streets, step 90 of 100, loss 0.100, mIoU 45.7 %, 51.3 images/s, 0 s left"
             )
         assert watcher.image.value != before
         expected = run_view(RunCurves(run.events()), STREETS, recipe=run.stored_recipe())
         assert np.array_equal(pixels(watcher.image.value), expected)
+
+    def test_it_says_the_scale_and_the_data_that_the_name_hides(self, run):
+        """The name of a scaled recipe is that of the full one, here with CamVid in it."""
+        recipe = RECIPES["fcn8s_vgg16bn_360x480_10k_camvid"]
+        expected = {"tiny": ", tiny, Streets, step 40 of 100", "full": ", full, CamVid, step 40 of 100"}
+        for scale, words in expected.items():
+            write_json(run.recipe_file, {"recipe": recipe_to_dict(scaled(recipe, scale))})
+            assert words in TrainingWatcher(run.path).summary()
+        data = dataclasses.replace(recipe.data, name="holidays")
+        write_json(run.recipe_file, {"recipe": recipe_to_dict(dataclasses.replace(recipe, data=data))})
+        assert ", full, holidays, step 40 of 100" in TrainingWatcher(run.path).summary()
+        run.recipe_file.unlink()
+        assert "a recipe new, step 40 of 100" in TrainingWatcher(run.path).summary()
 
     def test_time_left_falls_while_no_line_is_written(self, run):
         with run.lock():
@@ -196,7 +209,7 @@ class TestTrainingWatcher:
         assert TrainingWatcher(run.path).summary().endswith("start the run again to resume it")
         run.append_event("error", text="val/07.png holds the value 12.")
         assert TrainingWatcher(run.path).summary() == (
-            "a recipe stopped, step 40 of 100, loss 0.600, val/07.png holds the value 12."
+            "a recipe stopped, full, Streets, step 40 of 100, loss 0.600, val/07.png holds the value 12."
         )
 
     def test_what_the_events_say_is_shown_as_text(self, run):
@@ -257,19 +270,19 @@ class TestWatch:
         with subprocess.Popen([sys.executable, "-c", WRITES_A_RUN, str(folder)]):
             watcher.watch(every=0.05, line_every=0.2)
         lines = capsys.readouterr().out.splitlines()
-        assert lines[-1] == "a recipe finished, step 8 of 8, loss 0.125"
-        assert any("a recipe running, step" in line for line in lines)
+        assert lines[-1] == "a recipe finished, full, Streets, step 8 of 8, loss 0.125"
+        assert any("a recipe running, full, Streets, step" in line for line in lines)
         assert len(set(lines)) == len(lines) <= 9  # one at most every 0.2 s, none twice
         assert watcher.status == "finished"
 
     def test_it_returns_at_once_from_what_has_ended(self, run, capsys):
         TrainingWatcher(run.path).watch()
-        assert "a recipe stopped, step 40 of 100" in capsys.readouterr().out
+        assert "a recipe stopped, full, Streets, step 40 of 100" in capsys.readouterr().out
 
     def test_one_look_is_enough(self, run, capsys):
         with run.lock():
             TrainingWatcher(run.path).watch(until_finished=False)
-        assert "a recipe running, step 40 of 100" in capsys.readouterr().out
+        assert "a recipe running, full, Streets, step 40 of 100" in capsys.readouterr().out
 
     def test_a_run_that_never_starts(self, tmp_path):
         with pytest.raises(InputError, match=r"No run has started in .*nothing. Start one there first"):
@@ -299,7 +312,7 @@ class TestWatch:
         thread.start()
         TrainingWatcher(run.path).watch(every=0.02)
         thread.join()
-        assert "a recipe finished, step 80 of 100" in capsys.readouterr().out
+        assert "a recipe finished, full, Streets, step 80 of 100" in capsys.readouterr().out
 
     def test_interrupting_stops_the_watching_only(self, run, capsys):
         with run.lock():
@@ -351,7 +364,9 @@ class TestRunOrWatch:
         assert (report.seed, report.num_steps) == (3, 6)
         asked = run.request_file.stat().st_mtime_ns  # only a trainer of its own reads it
         last_line = capsys.readouterr().out.splitlines()[-1]
-        assert re.match(rf"{report.recipe} finished, step 6 of 6, loss [\d.]+, mIoU ", last_line)
+        assert re.match(
+            rf"{report.recipe} finished, tiny, Streets, step 6 of 6, loss [\d.]+, mIoU ", last_line
+        )
 
         assert run_or_watch(tiny(), tmp_path, seed=3, execution=CPU) == report
         assert run.request_file.stat().st_mtime_ns == asked
@@ -370,7 +385,7 @@ class TestRunOrWatch:
         run = RunDir(run_folder(small_recipe(), 0))
         assert report == RunReport.from_dict(run.result())
         assert not run.request_file.exists() and not run.log_file.exists()
-        assert "finished, step 6 of 6" in capsys.readouterr().out
+        assert "finished, smoke, Streets, step 6 of 6" in capsys.readouterr().out
 
     def test_what_the_trainer_refuses_is_said_as_soon_as_it_ends(self, run):
         """It ends before its first event; `watch` alone would wait for 60 s."""

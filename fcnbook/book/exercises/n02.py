@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,16 @@ from torch import Tensor, nn
 
 from fcnbook.book.agree import randomize
 from fcnbook.book.exercises._common import exercise, number_hint
+from fcnbook.evaluation import score
 from fcnbook.models.backbones import VGG16
 from fcnbook.models.heads import FCNSkipHead
 from fcnbook.models.layers import bilinear_kernel
 from fcnbook.recipe import FCNSkipHeadSpec, VGGSpec
+from fcnbook.types import SegLogits
 
 if TYPE_CHECKING:
-    from fcnbook.types import Features
+    from fcnbook.models.segmenter import Segmenter
+    from fcnbook.types import Features, SegmentationDataset
 
 
 @exercise
@@ -59,8 +63,14 @@ def check_kernel_of_5(answer: Sequence[Sequence[float]]) -> str | None:
         )
     if not np.allclose(kernel, kernel.T) or not np.allclose(kernel, kernel[::-1]):
         return "The kernel should look the same from all four sides; yours does not."
-    if kernel[0, 0] == 0:
-        return "A corner is 0, but two cells from the centre the weight is still 1 - 2/3 on each axis."
+    middle = kernel[2]
+    if np.allclose(kernel, np.outer(middle, middle), atol=5e-3):
+        weights = ", ".join(f"{weight:.3g}" for weight in middle)
+        return (
+            f"Every entry is the product of the weights of its row and its column, which is right. But along one axis "
+            f"your weights are {weights}. From the middle they should fall on a straight line, which reaches 0 where "
+            "the next stamp has its middle: one stride away."
+        )
     row, column = np.argwhere(~np.isclose(kernel, expected, atol=5e-3))[0]
     return (
         f"Row {row}, column {column} is {kernel[row, column]:.3g}. Each entry is the product of the weights of its row "
@@ -77,29 +87,47 @@ def check_at_once(answer: tuple[float, float]) -> str | None:
         return "Two numbers are asked for, (a, b)."
     if weights > 1 or scores > 1:
         return "The question is how much smaller the changes become, so both factors are below 1."
-    if not np.isclose(weights, 1e-4, rtol=1e-3):
+    if min(weights, scores) <= 0:
+        return (
+            "The changes become smaller, but they neither vanish nor turn around: both factors are above 0."
+        )
+    if not _is_about(weights, 1e-4):
         return (
             f"(a) is not {weights:g}. The gradient of a weight is its input times what comes back from the loss; only "
             "the input is smaller, and by 0.0001."
         )
-    if np.isclose(scores, 1e-4, rtol=1e-3):
+    if _is_about(scores, 1e-4):
         return (
             "(a) is right. (b) is smaller still: the change of the weight, already 0.0001 times as large, meets an "
             "input that is 0.0001 times as large as well."
         )
-    if not np.isclose(scores, 1e-8, rtol=1e-3):
+    if not _is_about(scores, 1e-8):
         return f"(a) is right, (b) is not {scores:g}. Multiply the change of the weight by the scaled input."
     return None
 
 
+def _is_about(value: float, expected: float) -> bool:
+    """Within a thousandth of what is expected, however small that is."""
+    return math.isclose(value, expected, rel_tol=1e-3, abs_tol=0)
+
+
 @exercise
 def check_without_skip(answer: Callable[[nn.Module, Features, str], Tensor]) -> str | None:
-    """Exercise 4: the logits of FCN-8s without one of its skips. Answer: a function of head, features and skip."""
+    """Exercise 4: the logits of FCN-8s without one of its skips. Answer: a function of head, features and skip.
+
+    It is tried on the packaged head, with the crops of the paper and with those of the chapter's own networks.
+    """
+    settings = ((1, 1), (100, 7))  # first padding, kernel of fc6: of tiny scale, and of the paper
+    return next((hint for s in settings if (hint := _hint_on_head(answer, *s)) is not None), None)
+
+
+def _hint_on_head(
+    answer: Callable[[nn.Module, Features, str], Tensor], first_padding: int, kernel_size: int
+) -> str | None:
     torch.manual_seed(0)
-    backbone = VGG16(VGGSpec(width=2)).eval()
-    head = _HeadOfTheChapter(
-        FCNSkipHeadSpec(stride=8, channels=4), backbone.stages, 5, grids=backbone.grids
-    ).eval()
+    backbone = VGG16(VGGSpec(width=2, first_padding=first_padding)).eval()
+    spec = FCNSkipHeadSpec(stride=8, channels=4, kernel_size=kernel_size)
+    head = FCNSkipHead(spec, backbone.stages, 5, grids=backbone.grids).eval()
     randomize(head)
     with torch.no_grad():
         features = backbone(torch.randn(1, 3, 50, 70))
@@ -107,7 +135,15 @@ def check_without_skip(answer: Callable[[nn.Module, Features, str], Tensor]) -> 
         expected = {skip: _without(head, features, skip) for skip in ("pool3", "pool4")}
         before = {name: value.clone() for name, value in head.state_dict().items()}
         for skip, wanted in expected.items():
-            got = answer(head, features, skip)
+            try:
+                got = answer(head, features, skip)
+            except AttributeError as error:
+                if not str(error).startswith(f"'{FCNSkipHead.__name__}' object"):
+                    raise
+                return (
+                    f"{error}. The head of a trained network has the layers of the chapter's FCN8Head, but not its "
+                    "other names. Leave its forward alone, and change what one of its layers returns."
+                )
             if not isinstance(got, Tensor):
                 return (
                     f'For "{skip}" the function returns {type(got).__name__}; logits are asked for, a tensor.'
@@ -121,14 +157,44 @@ def check_without_skip(answer: Callable[[nn.Module, Features, str], Tensor]) -> 
     return None
 
 
-class _HeadOfTheChapter(FCNSkipHead):
-    """The packaged head with the names of the chapter's `FCN8Head` too, so that both ways to the answer work."""
+def show_without(
+    answer: Callable[[nn.Module, Features, str], Tensor] | None,
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    limit: int = 40,
+) -> None:
+    """Exercise 4, used: the IoU per class of a trained FCN-8s, whole and without each skip, as a printed table.
 
-    pool3_scale = pool4_scale = 1
+    Args:
+        answer: the reader's function of head, features and skip; None says that it is not there yet.
+        model: a trained FCN-8s that carries its recipe.
+        dataset: the samples to score on.
+        limit: how many of them.
+    """
+    if answer is None or answer is Ellipsis:
+        print("Not answered yet: write the function above first.")
+        return
+    assert model.recipe is not None
+    classes = model.recipe.data.classes
+    print(" " * 14 + " ".join(f"{name:>10}" for name in classes))
+    for skip in (None, "pool3", "pool4"):
+        network = model if skip is None else _Without(model, answer, skip)
+        ious = score(network, dataset, model.recipe, limit=limit).iou_per_class
+        row = " ".join(f"{100 * iou:10.1f}" for iou in ious)
+        print(f"{'whole' if skip is None else f'without {skip}':14}{row}")
 
-    def coarse_scores(self, pool5: Tensor) -> Tensor:
-        scores: Tensor = self.score_fr(self.classify(pool5))
-        return scores
+
+class _Without(nn.Module):
+    """A network whose logits the answer gives."""
+
+    def __init__(
+        self, model: Segmenter, answer: Callable[[nn.Module, Features, str], Tensor], skip: str
+    ) -> None:
+        super().__init__()
+        self.model, self.answer, self.skip = model, answer, skip
+
+    def forward(self, images: Tensor) -> SegLogits:
+        return SegLogits(self.answer(self.model.decode_head, self.model.backbone(images), self.skip))
 
 
 def _without(head: nn.Module, features: Features, skip: str) -> Tensor:
