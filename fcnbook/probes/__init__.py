@@ -9,14 +9,17 @@ from fcnbook._lazy import lazy_names
 
 if TYPE_CHECKING:
     from fcnbook.probes.field import effective_field
+    from fcnbook.probes.larger import FourInOne, without_untrained_taps
     from fcnbook.probes.parts import logits_without, parts_of, without_parts
     from fcnbook.probes.phases import accuracy, phase_map, r_squared
-    from fcnbook.probes.taps import read_counts, tap_share
+    from fcnbook.probes.taps import counts_on_map, read_counts, tap_share, trained_taps
     from fcnbook.probes.twins import TwinScore, draw_twins, score_twins
 
 _HOME = {
+    "FourInOne": "larger",
     "TwinScore": "twins",
     "accuracy": "phases",
+    "counts_on_map": "taps",
     "draw_twins": "twins",
     "effective_field": "field",
     "logits_without": "parts",
@@ -26,12 +29,16 @@ _HOME = {
     "read_counts": "taps",
     "score_twins": "twins",
     "tap_share": "taps",
+    "trained_taps": "taps",
     "without_parts": "parts",
+    "without_untrained_taps": "larger",
 }
 
 __all__ = [
+    "FourInOne",
     "TwinScore",
     "accuracy",
+    "counts_on_map",
     "draw_twins",
     "effective_field",
     "logits_without",
@@ -41,7 +48,9 @@ __all__ = [
     "read_counts",
     "score_twins",
     "tap_share",
+    "trained_taps",
     "without_parts",
+    "without_untrained_taps",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)
