@@ -54,7 +54,7 @@ def without_untrained_taps(model: nn.Module, size: tuple[int, int]) -> nn.Module
         InputError: a size below 1.
     """
     cleaned = copy.deepcopy(model)
-    for module in cleaned.decode_head.modules():
+    for module in cleaned.get_submodule("decode_head").modules():
         if isinstance(module, nn.Conv2d):
             kept = trained_taps(size, module.dilation[0], module.kernel_size[0])
             module.weight.data *= torch.from_numpy(kept).to(module.weight)
