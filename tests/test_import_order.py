@@ -37,6 +37,7 @@ INNER_ORDER = {
         ["trainer"],
         ["launch"],
     ],
+    "probes": [["taps"], ["larger"]],
     "book": [["agree", "headless"], ["exercises", "seeds", "gallery", "wrong_labels"]],
 }
 """The same inside a folder. In the other folders no module imports its sibling, unless that begins with `_`."""

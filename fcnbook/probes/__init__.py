@@ -10,15 +10,18 @@ from fcnbook._lazy import lazy_names
 if TYPE_CHECKING:
     from fcnbook.probes.borders import border_distance, right_by_distance
     from fcnbook.probes.field import effective_field
+    from fcnbook.probes.larger import FourInOne, without_untrained_taps
     from fcnbook.probes.parts import logits_without, parts_of, without_parts
     from fcnbook.probes.phases import accuracy, phase_map, r_squared
-    from fcnbook.probes.taps import read_counts, tap_share
+    from fcnbook.probes.taps import counts_on_map, read_counts, tap_share, trained_taps
     from fcnbook.probes.twins import TwinScore, draw_twins, score_twins
 
 _HOME = {
+    "FourInOne": "larger",
     "TwinScore": "twins",
     "accuracy": "phases",
     "border_distance": "borders",
+    "counts_on_map": "taps",
     "draw_twins": "twins",
     "effective_field": "field",
     "logits_without": "parts",
@@ -29,13 +32,17 @@ _HOME = {
     "right_by_distance": "borders",
     "score_twins": "twins",
     "tap_share": "taps",
+    "trained_taps": "taps",
     "without_parts": "parts",
+    "without_untrained_taps": "larger",
 }
 
 __all__ = [
+    "FourInOne",
     "TwinScore",
     "accuracy",
     "border_distance",
+    "counts_on_map",
     "draw_twins",
     "effective_field",
     "logits_without",
@@ -46,7 +53,9 @@ __all__ = [
     "right_by_distance",
     "score_twins",
     "tap_share",
+    "trained_taps",
     "without_parts",
+    "without_untrained_taps",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

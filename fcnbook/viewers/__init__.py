@@ -10,7 +10,7 @@ from fcnbook._lazy import lazy_names
 if TYPE_CHECKING:
     from fcnbook.viewers._curves import RunCurves
     from fcnbook.viewers._widgets import show, show_box, still
-    from fcnbook.viewers.charts import figure_image, phase_chart
+    from fcnbook.viewers.charts import figure_image, loss_chart, phase_chart
     from fcnbook.viewers.compare import Comparison, compare_runs
     from fcnbook.viewers.explorer import Explorer
     from fcnbook.viewers.guess import Guess
@@ -29,6 +29,7 @@ _HOME = {
     "compare_runs": "compare",
     "draw_network": "network",
     "figure_image": "charts",
+    "loss_chart": "charts",
     "mask_view": "masks",
     "network_blocks": "network",
     "phase_chart": "charts",
@@ -50,6 +51,7 @@ __all__ = [
     "compare_runs",
     "draw_network",
     "figure_image",
+    "loss_chart",
     "mask_view",
     "network_blocks",
     "phase_chart",

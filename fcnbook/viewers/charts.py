@@ -125,6 +125,19 @@ def lines_figure(
     return figure
 
 
+def loss_chart(losses: Mapping[str, Points], width: int = 640) -> RGBImage:
+    """The losses of several networks in one chart, each in its colour of `NETWORK_COLOURS`.
+
+    Args:
+        losses: name of a network -> (step, loss) points.
+        width: in pixels; the height is 240.
+    """
+    with style():
+        figure = Figure(figsize=(width / _DPI, _ROW / _DPI))
+        plot_lines(_axes_at(figure, 40, 34, width - 16, _ROW - 44), losses, "Loss")
+        return drawn(figure)
+
+
 def ious_figure(
     names: Sequence[str],
     ious: Sequence[float],

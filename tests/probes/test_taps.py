@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from fcnbook.files import InputError
-from fcnbook.probes import read_counts, tap_share
+from fcnbook.probes import counts_on_map, read_counts, tap_share, trained_taps
 
 
 def test_shares_worked_by_hand():
@@ -61,6 +61,39 @@ def test_the_gradient_of_convolutions_of_ones_is_the_count(dilations, kernel):
     assert np.array_equal(x.grad[0, 0].numpy(), expected)
 
 
+@pytest.mark.parametrize(
+    ("size", "cell", "dilations", "kernel"),
+    [((6, 12), (0, 0), (6, 6, 1), 3), ((6, 12), (3, 6), (12, 2), 3), ((5, 7), (4, 1), (1, 3), 5)],
+)
+def test_counts_on_a_map_are_the_gradient_too(size, cell, dilations, kernel):
+    x = torch.zeros(1, 1, *size, dtype=torch.float64, requires_grad=True)
+    out = x
+    ones = torch.ones(1, 1, kernel, kernel, dtype=torch.float64)
+    for dilation in dilations:
+        out = F.conv2d(out, ones, padding=dilation * (kernel // 2), dilation=dilation)
+    out[0, 0, cell[0], cell[1]].backward()
+    assert np.array_equal(x.grad[0, 0].numpy(), counts_on_map(size, cell, dilations, kernel))
+
+
+def test_beside_the_border_the_order_of_dilations_matters_and_in_the_middle_it_does_not():
+    # One row of 3, asked at its left end. 2 then 1: back by 1 to the cells 0 and 1, back by 2 from 0 to 0 and 2, from
+    # 1 to 1. 1 then 2: back by 2 to 0 and 2, then by 1 to 0, 1 and 1, 2.
+    assert counts_on_map((1, 3), (0, 0), (2, 1)).tolist() == [[1, 1, 1]]
+    assert counts_on_map((1, 3), (0, 0), (1, 2)).tolist() == [[1, 2, 1]]
+    assert np.array_equal(counts_on_map((27, 27), (13, 13), (6, 6, 1)), read_counts((6, 6, 1)))
+
+
+@pytest.mark.parametrize(
+    ("size", "dilation", "kernel"), [((6, 12), 6, 3), ((6, 12), 12, 3), ((6, 12), 3, 3), ((4, 9), 2, 5)]
+)
+def test_trained_taps_are_those_that_get_a_gradient(size, dilation, kernel):
+    torch.manual_seed(0)
+    weight = torch.randn(2, 2, kernel, kernel, requires_grad=True)
+    out = F.conv2d(torch.randn(1, 2, *size), weight, padding=dilation * (kernel // 2), dilation=dilation)
+    out.square().sum().backward()
+    assert np.array_equal(trained_taps(size, dilation, kernel), weight.grad.abs().sum((0, 1)).numpy() > 0)
+
+
 def test_impossible_numbers_are_refused():
     with pytest.raises(InputError, match="kernel_size is 2; it must be odd"):
         tap_share((4, 4), 1, 2)
@@ -68,3 +101,7 @@ def test_impossible_numbers_are_refused():
         tap_share((4, 4), 0)
     with pytest.raises(InputError, match=r"at least 1; got \[1, -2\]"):
         read_counts((1, -2))
+    with pytest.raises(InputError, match=r"no cell \(6, 0\) in a map of 6x12"):
+        counts_on_map((6, 12), (6, 0), (1,))
+    with pytest.raises(InputError, match="at least 1"):
+        trained_taps((6, 12), 0)

@@ -17,6 +17,7 @@ from fcnbook.viewers.charts import (
     lines_figure,
     network_colours,
     phase_chart,
+    loss_chart,
     plot_lines,
 )
 
@@ -234,6 +235,15 @@ def test_a_network_has_one_colour_whatever_stands_beside_it():
     plot_lines(axes, {"loss": LOSS, "D8": LOSS}, "Loss")
     assert [line.get_color() for line in axes.lines] == [axes.lines[0].get_color(), NETWORK_COLOURS["D8"]]
     assert axes.lines[0].get_color() != NETWORK_COLOURS["D8"]
+
+
+def test_the_loss_chart_draws_each_network_in_its_colour():
+    image = loss_chart({"D8": LOSS, "FPN": [(10.0, 1.5), (30.0, 1.4)]}, width=500)
+    assert image.shape == (240, 500, 3)
+    plot = image[60:190, 60:480].astype(int)  # no legend
+    for name, present in {"D8": True, "FPN": True, "D32": False}.items():
+        colour = [int(NETWORK_COLOURS[name][k : k + 2], 16) for k in (1, 3, 5)]
+        assert ((abs(plot - colour) < 12).all(-1).sum() > 100) == present, name
 
 
 def luminance(colour):

@@ -18,7 +18,7 @@ def exercise(judge: Callable[[Any], str | None]) -> Callable[[Any], bool]:
     @wraps(judge)
     def check(answer: Any) -> bool:
         if answer is None or answer is Ellipsis:
-            print("Not answered yet: replace None by your answer and run both cells again.")
+            print("Not answered yet: replace None by your answer and run again.")
             return False
         try:
             hint = judge(answer)

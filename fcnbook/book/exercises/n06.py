@@ -99,7 +99,9 @@ class _OnlyPlainConvolutions(TorchFunctionMode):
             if dilation not in (1, (1, 1), [1, 1]):
                 raise ValueError("only convolutions with dilation 1 are allowed here")
             if weight is not None and max(weight.shape[2:]) > 3:
-                raise ValueError("only 3 x 3 convolutions are allowed here; a kernel with zeros in it is a dilated one")
+                raise ValueError(
+                    "only 3 x 3 convolutions are allowed here; a kernel with zeros in it is a dilated one"
+                )
         return func(*args, **kwargs)
 
 
@@ -146,7 +148,12 @@ def check_cost_of_parts(
     The expected numbers are counted by PyTorch while the package's neck runs without memory.
     """
     cases = [
-        ({"c3": StageInfo(512, 8), "c4": StageInfo(1024, 16), "c5": StageInfo(2048, 32)}, 512, 4, (512, 1024)),
+        (
+            {"c3": StageInfo(512, 8), "c4": StageInfo(1024, 16), "c5": StageInfo(2048, 32)},
+            512,
+            4,
+            (512, 1024),
+        ),
         ({"c3": StageInfo(24, 8), "c4": StageInfo(40, 16), "c5": StageInfo(72, 32)}, 16, 3, (96, 192)),
         ({"c3": StageInfo(40, 8), "c4": StageInfo(24, 16), "c5": StageInfo(16, 32)}, 8, 1, (64, 32)),
     ]
@@ -154,7 +161,9 @@ def check_cost_of_parts(
         expected = _counted_parts(stages, width, branches, size)
         got = {kind: float(value) for kind, value in answer(dict(stages), width, branches, size).items()}
         channels = ", ".join(str(info.channels) for info in stages.values())
-        where = f"For channels {channels}, width {width}, {branches} branches and {size[0]} x {size[1]} pixels"
+        where = (
+            f"For channels {channels}, width {width}, {branches} branches and {size[0]} x {size[1]} pixels"
+        )
         if got.keys() != expected.keys():
             return f"{where}: the kinds are {', '.join(expected)}; yours are {', '.join(got) or 'none'}."
         for kind, wanted in expected.items():
@@ -162,7 +171,9 @@ def check_cost_of_parts(
             if abs(ratio - 1) < 1e-6:
                 continue
             said = f"{where}, {kind} takes {wanted:,} multiply-adds, and you say {got[kind]:,.0f}"
-            if kind in stages and any(abs(ratio - (stages[kind].stride / 8) ** power) < 1e-6 for power in (1, 2)):
+            if kind in stages and any(
+                abs(ratio - (stages[kind].stride / 8) ** power) < 1e-6 for power in (1, 2)
+            ):
                 return f"{said}. Is this convolution before the resize or after it?"
             if kind == "depthwise" and abs(ratio - 3 * width) < 1e-6:
                 return f"{said}. A depthwise filter reads one channel."

@@ -96,13 +96,25 @@ def test_right_answers():
         (n06.check_split_and_merge, lambda x, w, d: torch.conv2d(x, w, None, 1, d, d), "with dilation 1"),
         (n06.check_split_and_merge, stuffed, "only 3 x 3 convolutions"),
         (n06.check_split_and_merge, lambda x, w, d: F.unfold(x, 3, dilation=d, padding=d), "not asked for"),
-        (n06.check_cost_of_parts, lambda *_: {"c3": 1}, "the kinds are c3, c4, c5, depthwise, pointwise; yours are c3"),
+        (
+            n06.check_cost_of_parts,
+            lambda *_: {"c3": 1},
+            "the kinds are c3, c4, c5, depthwise, pointwise; yours are c3",
+        ),
         (n06.check_cost_of_parts, with_other("c5", lambda *_: 16), "before the resize or after it"),
         (n06.check_cost_of_parts, with_other("c4", lambda *_: 2), "before the resize or after it"),
         (n06.check_cost_of_parts, with_other("c3", lambda *_: 2), "counts once"),
-        (n06.check_cost_of_parts, with_other("depthwise", lambda s, width, *_: 3 * width), "reads one channel"),
+        (
+            n06.check_cost_of_parts,
+            with_other("depthwise", lambda s, width, *_: 3 * width),
+            "reads one channel",
+        ),
         (n06.check_cost_of_parts, with_other("pointwise", lambda *_: 1 / 3), "Three maps are joined"),
-        (n06.check_cost_of_parts, with_other("pointwise", lambda s, w, branches, *_: 1 / branches), "That is one branch"),
+        (
+            n06.check_cost_of_parts,
+            with_other("pointwise", lambda s, w, branches, *_: 1 / branches),
+            "That is one branch",
+        ),
         (n06.check_cost_of_parts, with_other("c3", lambda *_: 1.5), "c3 takes 19,327,352,832 multiply-adds"),
     ],
 )
