@@ -37,7 +37,7 @@ INNER_ORDER = {
         ["trainer"],
         ["launch"],
     ],
-    "book": [["agree", "headless"], ["exercises", "seeds", "gallery"]],
+    "book": [["agree", "headless"], ["exercises", "seeds", "gallery", "comparison"]],
 }
 """The same inside a folder. In the other folders no module imports its sibling, unless that begins with `_`."""
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

@@ -29,9 +29,9 @@ Points = Sequence[tuple[float, float]]
 LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#565656")
 """Okabe and Ito's colours, darkest first."""
 
-_DPI = 100
+DPI = 100
 _STYLE = {
-    "figure.dpi": _DPI,
+    "figure.dpi": DPI,
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.titlesize": 10.5,
@@ -86,7 +86,7 @@ def lines_figure(
     """
     half = width // 2
     with style():
-        figure = Figure(figsize=(width / _DPI, 2 * _ROW / _DPI))
+        figure = Figure(figsize=(width / DPI, 2 * _ROW / DPI))
         plots: tuple[tuple[int, int, Mapping[str, Points], str], ...] = (
             (0, 0, losses, "Loss"),
             (half, 0, {"mIoU": miou}, "mIoU of the validation split"),
@@ -122,7 +122,7 @@ def ious_figure(
     bottom = 34 + _BAR * max(1, len(ious))
     name_width = max((text_width(_shortened(name), _TEXT) for name in names), default=0)
     with style():
-        figure = Figure(figsize=(width / _DPI, max(_ROW, bottom + 6) / _DPI))
+        figure = Figure(figsize=(width / DPI, max(_ROW, bottom + 6) / DPI))
         left, right = 24 + name_width, width - 66
         axes = _axes_at(figure, left, 34, right, bottom)
         plot_ious(axes, names, ious, colours, title)
@@ -141,7 +141,7 @@ def dots_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], title: str,
     series = list(dict.fromkeys(name for rows in groups.values() for row in rows for name in row))
     step = len(series) + 1
     with style():
-        figure = Figure(figsize=(width / _DPI, 250 / _DPI))
+        figure = Figure(figsize=(width / DPI, 250 / DPI))
         axes = _axes_at(figure, 40, 34, width - 10, 218)
         for group, rows in enumerate(groups.values()):
             for row in rows:
@@ -167,7 +167,7 @@ def dots_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], title: str,
 
 def _axes_at(figure: Figure, left: int, top: int, right: int, bottom: int) -> Axes:
     """Axes between these pixels, counted from the upper left corner."""
-    width, height = (size * _DPI for size in figure.get_size_inches())
+    width, height = (size * DPI for size in figure.get_size_inches())
     return figure.add_axes(
         (left / width, 1 - bottom / height, (right - left) / width, (bottom - top) / height)
     )
@@ -209,7 +209,7 @@ def plot_ious(
         _say_nothing_yet(axes)
         return
     # One collection and plain texts: a patch and a tick per class would take ten times as long.
-    thickness = 0.72 * _BAR * 72 / _DPI
+    thickness = 0.72 * _BAR * 72 / DPI
     values = np.array(ious)
     places, there = np.arange(len(values)), ~np.isnan(values)
     face = np.array(colours) / 255
