@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fcnbook.files import write_atomic
 from fcnbook.runs.folder import RunDir
+from fcnbook.runs.report import check_score
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,9 @@ def _run(run_dir: RunDir) -> dict[str, Any]:
     if result is None or recipe is None:
         raise ValueError("a file is missing")
     labels = recipe.data.labels
-    ious = [None if iou is None else float(iou) for iou in result["iou_per_class"]]
+    ious = [check_score(iou, "iou_per_class") for iou in result["iou_per_class"]]
+    for key in ("miou", "macc", "aacc"):
+        check_score(result[key], key)
     numbers = [f"{100 * result[key]:.2f}" for key in ("miou", "macc", "aacc")]
     numbers += [
         f"{result['parameters'] / 1e6:.2f}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import shutil
 import sys
 import time
@@ -120,7 +121,8 @@ def _print_seeds(folders: Sequence[Path]) -> None:
         elif any(value is not None for value in values):
             say(f"{name:8}  no mean: the score of one of them is not a number")
     say("mean ± sample standard deviation (n - 1)")
-    say(f"verdict        {group.verdict}")
+    for line in group.verdict.split("; "):
+        say(f"verdict        {line}")
 
 
 def _check_inputs(options: argparse.Namespace, recipe: Recipe) -> None:
@@ -307,7 +309,9 @@ class _StatusLine:
 
 def _score_and_verdict(folder: Path, outcome: NotebookOutcome) -> tuple[str, str]:
     """The best mIoU of a notebook's runs with its verdict; chapters without training have a dash."""
-    best = max(_reports(folder), key=lambda report: report.miou, default=None)
+    best = max(
+        _reports(folder), key=lambda report: -1 if math.isnan(report.miou) else report.miou, default=None
+    )
     score = "-" if best is None else f"mIoU {100 * best.miou:.2f}"
     if outcome.status == "failed":
         return score, "FAILED"

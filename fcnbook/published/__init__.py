@@ -7,6 +7,7 @@ from fcnbook.published.verdict import (
     judge,
     judge_scores,
     row_verdicts,
+    score_verdicts,
     verdicts,
     why_no_verdict,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "judge_scores",
     "row_verdicts",
     "rows_of",
+    "score_verdicts",
     "verdicts",
     "why_no_verdict",
 ]

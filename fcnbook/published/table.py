@@ -21,6 +21,8 @@ ScoreColumn = Literal["miou", "miou_ms_flip", "miou_avg"]
 Statistic = Literal["mean", "best"]
 
 SCORE_COLUMNS: tuple[ScoreColumn, ...] = get_args(ScoreColumn)
+AVERAGED_RUNS = 3
+"""Runs behind each `miou_avg`, as the protocol of these rows says. All other scores are those of one run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,27 +1,50 @@
 """The verdict on a run: its measurements beside a published row, one rule per column and tier.
 
-A score belongs to one of these tiers, which every verdict on it names with n, the number of scores behind it:
+A score belongs to one of three tiers. Every verdict on a score names its tier and n, the number of scores behind it.
+P is the published score, all figures are percent points of mIoU.
 
-- same weights: given weights were scored again, nothing was trained. PASS within 0.05 percent points, either way.
-- one seed: a run of our own, and no more than indicative. PASS at most 1.0 below, NOISE at most 2.0 below.
-- several seeds: their mean or best, by the same bands.
+*Same weights*: given weights were scored again, nothing was trained. PASS within 0.05 of P, either way, else FAIL.
+
+*Indicative*: one seed, two seeds, or the best of several, which has no interval. PASS from 1.0 below P to 2.0 above,
+NOISE down to 2.0 below, FAIL below that, TOO GOOD more than 2.0 above.
+
+*Three seeds or more*: their mean m, with the interval m ± t s √(1/n + 1/k). s is the sample standard deviation of the
+scores, t the 97.5 % quantile of Student's t with n - 1 degrees of freedom, k the number of runs whose mean P is: 3 for
+the averages of pytorch-auto-drive, 1 for every other figure.
+
+- PASS: m is within 1.0 of P, and the interval reaches at most 2.0 to either side of m.
+- FAIL: m is more than 1.0 below P, and P lies outside the interval: neither the tolerance nor the seeds explain it.
+- TOO GOOD: the same above P. It is as suspicious as FAIL, and its text names what can cause it.
+- UNDECIDED: all else. m is too far from P, but P lies inside the interval; or the interval is so wide that a failed run
+  would lie inside; or all scores are equal, so that they say nothing of the spread. More seeds decide.
+
+What is assumed: scores of different seeds are independent and about normal, and the published runs spread as ours do.
+That spread has to count, for P is itself one run: where our recipe is the published one, 95 % of such intervals hold P.
+An interval of m alone (without 1/k) would miss it in a sixth of the cases at n = 3. What is not assumed: that only the
+seed differs. Cards and libraries differ too, and some tables print the better of several runs; therefore a mean that is
+within 1.0 passes even if the interval is too narrow to hold P, and its text says so.
+
+A score that is missing, not a finite number or outside [0, 1] fails in every tier.
 
 `row_verdicts` compares measurements with a row, one `Verdict` per column; `why_no_verdict` says whether a run may be
 compared with its row at all. Scores lie in [0, 1] throughout; only `Verdict.text` speaks percent.
 
-Imports neither torch nor numpy. Taught in notebook 09.
+Imports neither torch nor numpy; scipy, which loads numpy, where three seeds are judged. Taught in notebook 09.
 """
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal, TypeGuard
+from numbers import Real
+from typing import Any, Literal
 
-from fcnbook.published.table import SCORE_COLUMNS, Column, PublishedRow, Statistic, rows_of
+from fcnbook.published.table import AVERAGED_RUNS, SCORE_COLUMNS, Column, PublishedRow, Statistic, rows_of
 
-Outcome = Literal["PASS", "NOISE", "FAIL", "NO ROW", "SHOWN"]
+Outcome = Literal["PASS", "NOISE", "FAIL", "TOO GOOD", "UNDECIDED", "NO ROW", "SHOWN"]
+Tier = Literal["same weights", "indicative", "three seeds or more"]
 
 PASS_BELOW = Decimal("1.0")
 """Percent points of mIoU below the published figure that still pass.
@@ -31,6 +54,19 @@ Two identical runs of mmsegmentation were 0.7 apart (its issue 255); the best of
 """
 NOISE_BELOW = Decimal("2.0")
 """Percent points below that one run cannot tell from bad luck."""
+TOO_GOOD_ABOVE = Decimal("2.0")
+"""Percent points above the published figure from where luck does not explain it either."""
+MEAN_WITHIN = Decimal("1.0")
+"""Percent points, either way, by which the mean of three seeds or more may differ for other reasons than the seed."""
+WIDEST_HALF = Decimal("2.0")
+"""Half width, in percent points, of the widest interval that can pass: in a wider one a FAIL of one seed would lie."""
+LEVEL = 0.95
+"""Of the interval, two-sided."""
+TOO_GOOD_CAUSES = (
+    "test images in training, another split or class list, an easier resize or handling of void, "
+    "better start weights, or the best of many snapshots"
+)
+"""What makes a score too good."""
 SAME_WEIGHTS_WITHIN = Decimal("0.05")
 """Percent points of mIoU, either way, by which the same weights may differ from their published score.
 
@@ -90,9 +126,23 @@ class Verdict:
     difference: float | None
     seeds: int
     statistic: Statistic = "mean"
+    interval: tuple[float, float] | None = None
+    """Of the mean of three seeds or more, in [0, 1]; None in other tiers and where all scores are equal."""
+    problem: str = ""
+    """Why a measured value is no score; "" where it is one."""
     hardware: str = ""
     published_hardware: str = ""
     same_weights: bool = False
+
+    @property
+    def tier(self) -> Tier | None:
+        """How much the verdict on a score can say; None for the other columns."""
+        return _tier(self.column, self.seeds, self.statistic, self.same_weights)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON can hold it: the fields, with None for nan, then `tier` and the text."""
+        measured = None if math.isnan(self.measured) else self.measured
+        return dataclasses.asdict(self) | {"measured": measured, "tier": self.tier, "text": self.text()}
 
     def text(self) -> str:
         """The verdict as a line.
@@ -106,27 +156,28 @@ class Verdict:
             parts.append(f"{_printed(self.column, self.difference):+}{_UNITS.get(self.column, '')}")
         parts.append(f"{self.outcome} ({self._reason()})")
         if self.column in SCORE_COLUMNS:
-            parts += [self._tier(), f"n = {self.seeds}"]
+            parts += [self._tier_text(), f"n = {self.seeds}"]
         return ", ".join(parts)
 
-    def _tier(self) -> str:
+    def _tier_text(self) -> str:
         if self.same_weights:
-            return "same weights" if self.outcome != "NO ROW" else "given weights"
-        return "one seed, indicative" if self.seeds == 1 else f"{self.statistic} of {self.seeds} seeds"
+            return "given weights" if self.published is None else "same weights"
+        seeds = "one seed" if self.seeds == 1 else f"{self.statistic} of {self.seeds} seeds"
+        return f"{seeds}, indicative" if self.tier == "indicative" else seeds
 
     def _figure(self, value: float, hardware: str, remark: str = "") -> str:
         number = f"{_printed(self.column, value)}{_UNITS.get(self.column, '')}"
         return f"{number}{remark}" + (f" on {hardware}" if hardware else "")
 
     def _reason(self) -> str:
+        if self.problem:
+            return self.problem
         if self.outcome == "NO ROW":
             return "no published figure to compare with"
         if self.outcome == "SHOWN":
             return "depends on the hardware, not judged"
         if self.column not in SCORE_COLUMNS:
             return ("" if self.outcome == "PASS" else "not ") + "equal in the printed digits"
-        if math.isnan(self.measured):
-            return "the score is missing or not a finite number"
         if self.same_weights:
             near = f"{SAME_WEIGHTS_WITHIN} either way"
             return (
@@ -134,8 +185,34 @@ class Verdict:
                 if self.outcome == "PASS"
                 else f"not within {near}: it can be {SAME_WEIGHTS_CAUSES}"
             )
-        reasons = {"PASS": f"at most {PASS_BELOW} below", "NOISE": f"at most {NOISE_BELOW} below"}
+        if self.tier == "three seeds or more":
+            return self._reason_of_the_mean()
+        reasons = {
+            "PASS": f"at most {PASS_BELOW} below",
+            "NOISE": f"at most {NOISE_BELOW} below",
+            "TOO GOOD": f"more than {TOO_GOOD_ABOVE} above: it can be {TOO_GOOD_CAUSES}",
+        }
         return reasons.get(self.outcome, f"more than {NOISE_BELOW} below")
+
+    def _reason_of_the_mean(self) -> str:
+        if self.interval is None:
+            return (
+                f"all {self.seeds} seeds have the same score, which says nothing of their spread: the seed changed "
+                "nothing, or one run was copied"
+            )
+        assert self.published is not None and self.difference is not None, "a mean was compared"
+        low, high = (_printed(self.column, end) for end in self.interval)
+        inside = low <= _printed(self.column, self.published) <= high
+        interval = f"the {LEVEL:.0%} interval {low} to {high}"
+        side = "below" if self.difference < 0 else "above"
+        if self.outcome == "PASS":
+            return f"at most {MEAN_WITHIN} from it, {'inside' if inside else 'though outside'} {interval}"
+        if self.outcome == "UNDECIDED":
+            if abs(_printed(self.column, self.difference)) <= MEAN_WITHIN:
+                return f"{interval} reaches more than {WIDEST_HALF} to either side, run more seeds"
+            return f"more than {MEAN_WITHIN} {side}, but inside {interval}, run more seeds"
+        causes = f": it can be {TOO_GOOD_CAUSES}" if self.outcome == "TOO GOOD" else ""
+        return f"more than {MEAN_WITHIN} {side}, and outside {interval}{causes}"
 
 
 def judge(
@@ -144,70 +221,113 @@ def judge(
     measured: Sequence[float | None],
     *,
     statistic: Statistic = "mean",
+    published_runs: int = 1,
     hardware: str = "",
     published_hardware: str = "",
     same_weights: bool = False,
 ) -> Verdict:
     """The verdict on one column.
 
-    Scores: PASS at most 1.0 percent points below the published figure (above is always PASS), NOISE at most 2.0
-    below, else FAIL; of the same weights PASS within 0.05 either way, else FAIL, for nothing was trained. A score that
-    is missing or not finite fails. Both figures are rounded to two decimals of a percent first, as tables print them,
-    and compared as decimals: 71.25 against 72.25 is exactly 1.0 below. Parameters and FLOPs: PASS when the printed
+    Scores are judged by their tier, as the docstring of this module says. All figures are rounded to two decimals of a
+    percent first, as tables print them, and compared as decimals: 71.25 against 72.25 is exactly 1.0 below. A score
+    that is missing (None), not a finite number or outside [0, 1] fails. Parameters and FLOPs: PASS when the printed
     digits are equal. Speed and memory: SHOWN, for they are the hardware's as much as the network's. NO ROW without a
     published figure.
 
     Args:
         column: what was measured.
         published: the figure of the table; scores in [0, 1]; None for a blank cell.
-        measured: one value a seed, in the same unit; a score may be None, nan or infinite, which fails.
+        measured: one value per seed, in the same unit. A score may be anything that a file held in its place, which
+            fails.
         statistic: how several seeds become one value.
+        published_runs: of how many runs `published` is the mean.
         hardware: what `measured` ran on.
         published_hardware: what `published` ran on.
         same_weights: whether given weights were scored again, and nothing was trained.
 
     Raises:
-        ValueError: `measured` is empty, or a score is given in percent.
+        ValueError: `measured` is empty, or the published score is no number in [0, 1].
     """
     if not measured:
         raise ValueError(
             f"There is nothing to judge: no {_LABELS[column]} was measured. Evaluate the run first."
         )
-    if column in SCORE_COLUMNS:
-        _check_scores(column, [*measured, *([] if published is None else [published])])
-    value = _summarise(measured, statistic)
-    difference = None
+    is_score = column in SCORE_COLUMNS
+    if is_score and published is not None and _problem([published]):
+        raise ValueError(f"{_LABELS[column]} lies in [0, 1], got {published}. Divide percent by 100.")
+    problem = _problem(measured) if is_score else ""
+    value = math.nan if problem else _summarise(measured, statistic)
+    tier = _tier(column, len(measured), statistic, same_weights)
+    difference = half = None
     if published is not None and not math.isnan(value):
         difference = _printed(column, value) - _printed(column, published)
+        if tier == "three seeds or more":
+            half = _half_width(measured, published_runs)
     return Verdict(
         column=column,
-        outcome="NO ROW" if published is None else _outcome(column, difference, same_weights),
+        outcome="FAIL" if problem else _outcome(column, published, difference, half, tier),
         published=published,
         measured=value,
         difference=None if difference is None else float(difference / _scale(column)),
         seeds=len(measured),
         statistic=statistic,
+        interval=None if half is None else _interval(column, value, half),
+        problem=problem,
         hardware=hardware,
         published_hardware=published_hardware,
         same_weights=same_weights,
     )
 
 
-def _check_scores(column: Column, scores: Sequence[float | None]) -> None:
-    wrong = [score for score in scores if _is_finite(score) and not 0 <= score <= 1]
-    if wrong:
-        raise ValueError(f"{_LABELS[column]} lies in [0, 1], got {wrong[0]}. Divide percent by 100.")
+def _tier(column: Column, seeds: int, statistic: Statistic, same_weights: bool) -> Tier | None:
+    """How much a verdict can say. The best of several has no interval: it grows with their number."""
+    if column not in SCORE_COLUMNS:
+        return None
+    if same_weights:
+        return "same weights"
+    return "three seeds or more" if seeds >= 3 and statistic == "mean" else "indicative"
 
 
-def _is_finite(value: float | None) -> TypeGuard[float]:
-    return value is not None and math.isfinite(value)
+def _problem(scores: Sequence[object]) -> str:
+    """Why these are no scores, as a clause; "" if all of them are."""
+    missing = [score for score in scores if not _is_finite(score)]
+    outside = [score for score in scores if _is_finite(score) and not 0 <= score <= 1]  # type: ignore[operator]
+    if missing:
+        of_seeds = "" if len(scores) == 1 else f" of {len(missing)} of {len(scores)} seeds"
+        return f"the score{of_seeds} is missing or not a finite number"
+    return f"the score {outside[0]:.6g} lies outside [0, 1]" if outside else ""
+
+
+def _is_finite(value: object) -> bool:
+    """Whether it is a number, and finite. True and False are none, though Python counts with them."""
+    # A whole number may be too large for a float.
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and -(2**63) < value < 2**63  # type: ignore[operator]
 
 
 def _summarise(measured: Sequence[float | None], statistic: Statistic) -> float:
-    found = [value for value in measured if _is_finite(value)]
+    found = [float(value) for value in measured if value is not None and _is_finite(value)]
     if len(found) < len(measured):
         return math.nan
-    return float(max(found)) if statistic == "best" else statistics.fmean(found)
+    return max(found) if statistic == "best" else statistics.fmean(found)
+
+
+def _half_width(scores: Sequence[float | None], published_runs: int) -> Decimal | None:
+    """Half the interval around the mean, in percent points; None where all scores are equal."""
+    from scipy.special import stdtrit  # loads numpy
+
+    found = [float(score) for score in scores if score is not None]
+    if len(set(found)) == 1:
+        return None
+    t = float(stdtrit(len(found) - 1, (1 + LEVEL) / 2))
+    half = t * statistics.stdev(found) * math.sqrt(1 / len(found) + 1 / published_runs)
+    return Decimal(str(100 * half)).quantize(_CENT)
+
+
+def _interval(column: Column, mean: float, half: Decimal) -> tuple[float, float]:
+    """Around the printed mean, so that a reader computes the same."""
+    middle = _printed(column, mean)
+    return float((middle - half) / 100), float((middle + half) / 100)
 
 
 def _scale(column: Column) -> int:
@@ -220,23 +340,45 @@ def _printed(column: Column, value: float) -> Decimal:
     return (Decimal(str(float(value))) * _scale(column)).quantize(_CENT)
 
 
-def _outcome(column: Column, difference: Decimal | None, same_weights: bool) -> Outcome:
-    """The verdict where a figure is published; `difference` in the printed unit."""
+def _outcome(
+    column: Column,
+    published: float | None,
+    difference: Decimal | None,
+    half: Decimal | None,
+    tier: Tier | None,
+) -> Outcome:
+    """The verdict on a value without a problem; `difference` and `half` in the printed unit."""
+    if published is None:
+        return "NO ROW"
     if column in ("fps", "mem_gb"):
         return "SHOWN"
     if difference is None:  # the measured value is missing or not finite
         return "FAIL"
-    if column not in SCORE_COLUMNS:
+    if tier is None:
         return "PASS" if difference == 0 else "FAIL"
-    if same_weights:
+    if tier == "same weights":
         return "PASS" if abs(difference) <= SAME_WEIGHTS_WITHIN else "FAIL"
+    if tier == "three seeds or more":
+        return _outcome_of_the_mean(difference, half)
+    if difference > TOO_GOOD_ABOVE:
+        return "TOO GOOD"
     if difference >= -PASS_BELOW:
         return "PASS"
     return "NOISE" if difference >= -NOISE_BELOW else "FAIL"
 
 
+def _outcome_of_the_mean(difference: Decimal, half: Decimal | None) -> Outcome:
+    if half is None:
+        return "UNDECIDED"
+    if abs(difference) <= MEAN_WITHIN:
+        return "PASS" if half <= WIDEST_HALF else "UNDECIDED"
+    if abs(difference) <= half:
+        return "UNDECIDED"
+    return "FAIL" if difference < 0 else "TOO GOOD"
+
+
 def row_verdicts(row: PublishedRow | None, measured: Measured) -> list[Verdict]:
-    """One verdict a measured column of a row, scores first.
+    """One verdict per measured column of a row, scores first.
 
     A measured score always gets a verdict, NO ROW at worst; the other columns only where a figure is published.
     `miou_avg` is judged by the mean of the seeds, `miou` of pytorch-auto-drive by the best.
@@ -252,6 +394,7 @@ def row_verdicts(row: PublishedRow | None, measured: Measured) -> list[Verdict]:
             published,
             values,
             statistic=row.statistic if row is not None and column == "miou" else "mean",
+            published_runs=AVERAGED_RUNS if column == "miou_avg" else 1,
             hardware=measured.hardware if on_hardware else "",
             published_hardware=row.hardware if on_hardware and row is not None else "",
             same_weights=measured.same_weights,
@@ -292,8 +435,16 @@ def judge_scores(
     """
     if reason:
         return f"{'no verdict' if rows else 'NO ROW'}: {reason}"
+    found = score_verdicts(rows, miou, miou_ms_flip, reason=reason)
+    return "; ".join(verdict.text() for verdict in found) or "NO ROW"
+
+
+def score_verdicts(
+    rows: Sequence[PublishedRow], miou: float, miou_ms_flip: float | None = None, *, reason: str = ""
+) -> list[Verdict]:
+    """The verdicts behind the sentence of `judge_scores`; none where there is no row or a reason not to judge."""
     measured = Measured(miou=(miou,), miou_ms_flip=() if miou_ms_flip is None else (miou_ms_flip,))
-    return "; ".join(verdict.text() for row in rows for verdict in row_verdicts(row, measured)) or "NO ROW"
+    return [] if reason else [verdict for row in rows for verdict in row_verdicts(row, measured)]
 
 
 def why_no_verdict(
@@ -347,7 +498,7 @@ def why_no_verdict(
 
 
 def verdicts(recipe_name: str, measured: Measured) -> list[Verdict]:
-    """One verdict a measured column of the recipe's published row; NO ROW for scores of a recipe without one.
+    """One verdict per measured column of the recipe's published row; NO ROW for scores of a recipe without one.
 
     Rows were trained at full scale: the scores of a tiny run say nothing about them and do not belong here.
     """

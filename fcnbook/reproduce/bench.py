@@ -433,7 +433,7 @@ def _report(
         published_flops=cost.published_flops,
         remarks=list(_remarks(row, recipe)),
         note=row.note if row else "",
-        verdicts=[dataclasses.asdict(verdict) for verdict in found],
+        verdicts=[verdict.as_dict() for verdict in found],
         verdict=[verdict.text() for verdict in found],
         **vars(find_provenance(device, hardware)),
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -105,7 +104,7 @@ class VerifyReport(Provenance):
     flops: int
     """2 per multiply-add of one forward pass of one image of the crop size."""
     verdicts: list[dict[str, Any]]
-    """One a judged column, as `fcnbook.published.Verdict`."""
+    """One per judged column, as `fcnbook.published.Verdict.as_dict`."""
     verdict: str
     """All verdicts as a sentence, or why there is none."""
 
@@ -381,7 +380,7 @@ def _report(
         peak_memory_gib=round(peak_memory_gib(), 3),
         parameters=cost.parameters,
         flops=cost.flops,
-        verdicts=[_plain(verdict) for verdict in found],
+        verdicts=[verdict.as_dict() for verdict in found],
         verdict=f"no verdict: {partial}" if partial else "; ".join(verdict.text() for verdict in found),
         **vars(find_provenance(device, hardware_name(device))),
     )
@@ -428,13 +427,6 @@ def _warnings(
         yield f"only {scored:,} of {count_of_images(whole)} were scored"
     if recipe.evaluation.precision == "fp16" and device.type != "cuda":
         yield "the protocol says fp16, which needs a GPU: this was measured in fp32"
-
-
-def _plain(verdict: Verdict) -> dict[str, Any]:
-    """The verdict for JSON, which has no nan."""
-    return dataclasses.asdict(verdict) | {
-        "measured": None if math.isnan(verdict.measured) else verdict.measured
-    }
 
 
 def _num_published(recipe: Recipe) -> int | None:

@@ -98,6 +98,8 @@ class RunReport(Provenance):
     execution: dict[str, Any]
     verdict: str
     """The verdict sentence."""
+    verdicts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """One per judged column, as `fcnbook.published.Verdict.as_dict`; none in results from before they were recorded."""
 
     @staticmethod
     def from_dict(fields: dict[str, Any]) -> RunReport:
@@ -111,10 +113,14 @@ class RunReport(Provenance):
             for name, hint in get_type_hints(RunReport).items():
                 if not _fits(getattr(report, name), hint):
                     raise TypeError(f"'{name}' is {str(getattr(report, name))[:40]!r}")
+            for name in ("miou", "miou_ms_flip", "macc", "aacc", "fwiou"):
+                check_score(getattr(report, name), name)
+            for iou in report.iou_per_class:
+                check_score(iou, "iou_per_class")
             if len(report.classes) != len(report.iou_per_class):
                 raise TypeError(f"{len(report.classes)} classes have {len(report.iou_per_class)} IoUs")
             return report
-        except (TypeError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise InputError(
                 f"This result.json is damaged or from another version of fcnbook ({error}). Remove it and run again: "
                 "the same call scores the last checkpoint."
@@ -153,7 +159,7 @@ def _fits(value: object, hint: Any) -> bool:
     if hint is Any:
         return True
     if hint in (int, float):
-        whole = isinstance(value, int) and abs(value) < 2**63
+        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
         return whole or (hint is float and isinstance(value, float))
     if get_origin(hint) is list:
         return isinstance(value, list) and all(_fits(item, *get_args(hint)) for item in value)
@@ -166,6 +172,22 @@ TABLE_HEAD = (
     "| recipe | scale | data | mIoU | ms+flip | mAcc | aAcc | params M | GFLOPs | s | seed | verdict |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
+
+
+def check_score(value: Any, name: str) -> float | None:
+    """A score out of JSON, in [0, 1]; None where it is missing or nan, which is what a run without a score has.
+
+    Raises:
+        ValueError: it is no number, not finite, or outside [0, 1].
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or value in (math.inf, -math.inf):
+        raise ValueError(f"{name} is no number")
+    if not 0 <= value <= 1:
+        # A whole number in a file may be too large for a float.
+        raise ValueError(f"{name} lies in [0, 1], got {str(value)[:20]}")
+    return float(value)
 
 
 def none_if_nan(value: float) -> float | None:

@@ -35,7 +35,7 @@ from fcnbook.draw import colorize, grid, png_bytes
 from fcnbook.evaluation import protocol_line, score
 from fcnbook.files import InputError, write_atomic, write_json
 from fcnbook.metrics import Scores
-from fcnbook.published import PublishedRow, judge_scores, rows_of, why_no_verdict
+from fcnbook.published import PublishedRow, judge_scores, rows_of, score_verdicts, why_no_verdict
 from fcnbook.recipe import (
     Execution,
     Recipe,
@@ -324,6 +324,7 @@ def _score_ms_flip(parts: RunParts, monitor: RunMonitor) -> Scores:
 def _report(parts: RunParts, scores: Scores, ms_flip: Scores | None, which_weights: str) -> RunReport:
     recipe, cost, rows = parts.recipe, count_cost(parts.recipe), _rows(parts.recipe)
     miou_ms_flip = None if ms_flip is None else ms_flip.miou
+    reason = _why_no_verdict(parts)
     trains = [event for event in parts.run_dir.events() if event["event"] == "train"]
     return RunReport(
         recipe=recipe.name,
@@ -347,7 +348,8 @@ def _report(parts: RunParts, scores: Scores, ms_flip: Scores | None, which_weigh
         flops=cost.flops,
         seed=parts.seed,
         execution=dataclasses.asdict(parts.execution),
-        verdict=judge_scores(rows, scores.miou, miou_ms_flip, reason=_why_no_verdict(parts)),
+        verdict=judge_scores(rows, scores.miou, miou_ms_flip, reason=reason),
+        verdicts=[v.as_dict() for v in score_verdicts(rows, scores.miou, miou_ms_flip, reason=reason)],
         # Packages and commit are those that this process began with; the date is that of its end.
         **vars(dataclasses.replace(parts.provenance, date=today())),
     )

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fcnbook.files import InputError, one_line
-from fcnbook.published import Measured, row_verdicts, rows_of, why_no_verdict
+from fcnbook.published import Measured, PublishedRow, Verdict, row_verdicts, rows_of, why_no_verdict
+from fcnbook.recipes import RECIPES
 from fcnbook.runs.folder import RunDir
+from fcnbook.runs.report import check_score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,6 +110,8 @@ class SeedGroup:
     seconds: float
     """Mean of the training times."""
     verdict: str
+    verdicts: tuple[Verdict, ...] = ()
+    """Those of which `verdict` is the text; none where it says why there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +185,7 @@ class Comparison:
                 },
                 "seconds": group.seconds,
                 "verdict": group.verdict,
+                "verdicts": [verdict.as_dict() for verdict in group.verdicts],
             }
             for group in self.groups
         ]
@@ -312,6 +317,8 @@ def seed_group(runs: Sequence[ComparedRun], places: Sequence[int] | None = None)
     """
     places = range(len(runs)) if places is None else places
     chosen = [runs[place] for place in places]
+    reason = _why_seeds_get_no_verdict(chosen)
+    verdicts = () if reason else _seeds_verdicts(chosen)
     return SeedGroup(
         runs=tuple(places),
         seeds=tuple(run.seed for run in chosen),
@@ -320,31 +327,45 @@ def seed_group(runs: Sequence[ComparedRun], places: Sequence[int] | None = None)
         macc=spread([run.macc for run in chosen]),
         aacc=spread([run.aacc for run in chosen]),
         seconds=statistics.fmean(run.seconds for run in chosen),
-        verdict=_seeds_verdict(chosen),
+        verdict=reason or "; ".join(verdict.text() for verdict in verdicts),
+        verdicts=verdicts,
     )
 
 
-def _seeds_verdict(runs: Sequence[ComparedRun]) -> str:
-    """The verdict on all seeds together, by the rules of the published row; without one, why there is none."""
-    for run in runs:
+def _why_seeds_get_no_verdict(runs: Sequence[ComparedRun]) -> str:
+    """What stands in place of a verdict on all seeds together; "" where they may be compared with a row."""
+    first = runs[0]
+    for run in runs:  # a run knew how many images it had
         if run.row is None or run.verdict.startswith(("NO ROW", "no verdict")):
             return run.verdict
-    changed = why_no_verdict(
-        (), scale=runs[0].scale, num_steps=None, full_steps=None, images={}, overrides=runs[0].overrides
+    rows, known = _rows(first), RECIPES.get(first.recipe)
+    reason = why_no_verdict(
+        rows,
+        scale=first.scale,
+        num_steps=first.num_steps,
+        full_steps=None if known is None else known.schedule.num_steps,
+        images={},
+        overrides=first.overrides,
+        data=first.data,
     )
-    if changed:
-        return f"NO ROW: {changed}"
+    if reason:
+        return f"{'no verdict' if rows else 'NO ROW'}: {reason}"
+    return "" if rows else "NO ROW"
+
+
+def _rows(run: ComparedRun) -> list[PublishedRow]:
+    return rows_of(run.recipe, overrides=run.overrides, data=run.data)
+
+
+def _seeds_verdicts(runs: Sequence[ComparedRun]) -> tuple[Verdict, ...]:
+    """The verdicts on all seeds together, by the rules of the published row."""
     flips = [run.miou_ms_flip for run in runs]
     measured = Measured(
-        miou=[_number(run.miou) for run in runs],
-        miou_ms_flip=[] if None in flips else [_number(score) for score in flips],
+        miou=[run.miou for run in runs],
+        # A score that only some of them lack is missing; one that all lack was not asked for.
+        miou_ms_flip=[] if flips == [None] * len(runs) else flips,
     )
-    rows = rows_of(runs[0].recipe)
-    return "; ".join(v.text() for row in rows for v in row_verdicts(row, measured)) or "NO ROW"
-
-
-def _number(score: Score) -> float:
-    return math.nan if score is None else score
+    return tuple(verdict for row in _rows(runs[0]) for verdict in row_verdicts(row, measured))
 
 
 # Reading
@@ -429,8 +450,8 @@ def _checked(path: Path, found: dict[str, Any], overrides: Any) -> ComparedRun:
         how=", ".join(f"{key} {how.get(key)!s:.20}" for key in ("precision", "channels_last", "compile")),
         num_steps=_whole(found["num_steps"], "num_steps"),
         seed=_whole(found["seed"], "seed"),
-        **{name: _score(found[name], name) for name in _SCORES},
-        iou_per_class=tuple(_score(iou, "iou_per_class") for iou in ious),
+        **{name: check_score(found[name], name) for name in _SCORES},
+        iou_per_class=tuple(check_score(iou, "iou_per_class") for iou in ious),
         parameters=_whole(found["parameters"], "parameters"),
         flops=_whole(found["flops"], "flops"),
         seconds=_finite(found["seconds"], "seconds"),
@@ -460,19 +481,10 @@ def _whole(value: Any, name: str) -> int:
 
 
 def _finite(value: Any, name: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    # Comparing, for a whole number in a file may be too large for a float.
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 2**63:
         raise ValueError(f"{name} is no number")
     return float(value)
-
-
-def _score(value: Any, name: str) -> Score:
-    """A score in [0, 1]; None for a missing one and for nan."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    score = _finite(value, name)
-    if not 0 <= score <= 1:
-        raise ValueError(f"{name} lies in [0, 1], got {score:g}")
-    return score
 
 
 Points = list[tuple[float, float]]

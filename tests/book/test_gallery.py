@@ -117,6 +117,9 @@ def test_names_of_classes_notebooks_and_errors_are_text(entry, tmp_path):
         lambda run: run.recipe_file.write_text("{}"),
         lambda run: run.recipe_file.write_text('{"recipe": {"data": 3}}'),
         lambda run: change(run.path, miou="high"),
+        lambda run: change(run.path, miou=True),
+        lambda run: change(run.path, macc=54.5),
+        lambda run: change(run.path, iou_per_class=[2] * 10),
         lambda run: change(run.path, iou_per_class=None),
     ],
 )

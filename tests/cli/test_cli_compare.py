@@ -56,6 +56,56 @@ def test_two_seeds_side_by_side(runs, capsys):
     assert lines[-2:] == [["sky", "50.00", "+10.00"], ["road", "50.00", "+0.00"]]
 
 
+@pytest.fixture
+def full_runs(runs):
+    """Three seeds of row 000-01 at full scale, as its result.json files say."""
+    for seed, path in enumerate(runs):
+        run = RunDir(path)
+        run.recipe_file.write_text(json.dumps({"recipe": {"overrides": []}, "seed": seed}))
+        fields = {
+            "recipe": "fcn_r50-d8_512x1024_40k_cityscapes",
+            "scale": "full",
+            "data": "cityscapes",
+            "num_steps": 40_000,
+            "seed": seed,
+            "row": "000-01",
+            "miou": 0.7190 + 0.002 * seed,
+            "miou_ms_flip": 0.7336,
+            "verdict": "mIoU 71.90 vs 72.25 published, PASS, 1 seed",
+        }
+        run.result_file.write_text(json.dumps(run.result() | fields))
+    return runs
+
+
+VERDICT = (
+    "mIoU 72.10 vs 72.25 published, -0.15, PASS (at most 1.0 from it, inside the 95% interval 71.11 to 73.09), "
+    "mean of 3 seeds, n = 3"
+)
+"""s = 0.20 and t = 4.3027, so half the interval is 4.3027 x 0.20 x sqrt(4/3) = 0.99."""
+
+
+def test_three_seeds_are_judged_together_where_they_are_compared(full_runs, capsys):
+    assert main(["compare", *full_runs]) == 0
+    printed = capsys.readouterr().out
+    (mean,) = [line for line in printed.splitlines() if line.startswith("mean  ")]
+    assert VERDICT in mean and "UNDECIDED (all 3 seeds have the same score" in mean
+    assert main(["compare", *full_runs, "--json", "-"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["groups"][0]["verdicts"]
+    assert (first["text"], first["tier"], first["seeds"]) == (VERDICT, "three seeds or more", 3)
+    assert (second["outcome"], second["interval"]) == ("UNDECIDED", None)
+
+
+def test_three_seeds_are_judged_together_after_they_ran(full_runs, capsys):
+    from fcnbook.cli._runs import _print_seeds
+
+    _print_seeds([RunDir(path).path for path in full_runs])
+    *_, first, second = capsys.readouterr().out.splitlines()
+    assert first == f"verdict        {VERDICT}"
+    assert second.startswith(
+        "verdict        mIoU(ms+flip) 73.36 vs 73.36 published, +0.00, UNDECIDED (all 3 seeds"
+    )
+
+
 def test_a_missing_run_is_said_and_the_others_compared(runs, tmp_path, capsys):
     assert main(["compare", runs[0], str(tmp_path / "nowhere"), runs[2]]) == 1
     printed, said = capsys.readouterr()

@@ -10,6 +10,7 @@ import torch
 from nbconvert.filters.markdown import markdown2html
 
 from fcnbook.files import InputError
+from fcnbook.published import rows_of, score_verdicts
 from fcnbook.reproduce.bench import BenchReport
 from fcnbook.reproduce.verify import VerifyReport
 from fcnbook.runs.report import Provenance, RunReport, find_provenance
@@ -28,7 +29,7 @@ def test_an_old_result_loads_and_keeps_its_keys(old, tmp_path):
     assert (report.miou, report.hardware, report.device) == (old["miou"], "CPU AMD EPYC, 2 threads", "")
     report.save(tmp_path / "result.json")
     saved = json.loads((tmp_path / "result.json").read_text())
-    assert saved == old | {"device": ""}
+    assert saved == old | {"device": "", "verdicts": []}
     assert next(iter(saved)) == "recipe" and list(saved)[-1] == "date"
 
 
@@ -47,10 +48,29 @@ def test_a_value_that_is_not_of_its_type_is_a_sentence(old, value):
             RunReport.from_dict(old | {name: value})
     with pytest.raises(InputError, match="'miou' is 'None'"):
         RunReport.from_dict(old | {"miou": None})
+    for name in ("miou", "miou_ms_flip", "macc", "aacc", "fwiou"):
+        for wrong in (True, False, 54.55, -0.01, float("inf"), float("-inf")):
+            with pytest.raises(InputError, match=f"damaged or from another version of fcnbook.*{name}"):
+                RunReport.from_dict(old | {name: wrong})
+    for wrong in (True, 54.55, -0.01):
+        with pytest.raises(InputError, match=r"damaged or from another version of fcnbook.*iou_per_class"):
+            RunReport.from_dict(old | {"iou_per_class": [wrong] * 10})
     whole = RunReport.from_dict(
         old | {"miou": 1, "miou_ms_flip": float("nan")}
     )  # JSON writes 1.0 as 1 at times
     assert whole.miou == 1
+
+
+def test_verdicts_are_kept_as_plain_fields(old, tmp_path):
+    (verdict,) = score_verdicts(rows_of("fcn_r50-d8_512x1024_40k_cityscapes"), 0.73)
+    fields = old | {"verdict": verdict.text(), "verdicts": [verdict.as_dict()]}
+    report = RunReport.from_dict(fields)
+    report.save(tmp_path / "result.json")
+    (saved,) = json.loads((tmp_path / "result.json").read_text())["verdicts"]
+    assert (saved["tier"], saved["seeds"], saved["outcome"]) == ("indicative", 1, "PASS")
+    assert saved["text"] == report.verdict and "one seed, indicative, n = 1" in report.table_row()
+    with pytest.raises(InputError, match="'verdicts' is"):
+        RunReport.from_dict(fields | {"verdicts": ["PASS"]})
 
 
 def test_the_three_reports_share_one_provenance():

@@ -334,12 +334,17 @@ def judged(monkeypatch):
 def test_a_whole_run_at_full_scale_is_judged(judged, tmp_path):
     report = run(judged, tmp_path, execution=EVERY_STEP)
     assert report.row == "000-01"
-    assert re.match(r"mIoU \d+\.\d\d vs 72\.25 published, .*FAIL", report.verdict)
+    assert re.match(
+        r"mIoU \d+\.\d\d vs 72\.25 published, .*FAIL .*, one seed, indicative, n = 1", report.verdict
+    )
+    (plain,) = [v for v in RunDir(tmp_path).result()["verdicts"] if v["column"] == "miou"]
+    assert (plain["outcome"], plain["tier"], plain["seeds"]) == ("FAIL", "indicative", 1)
+    assert plain["text"] in report.verdict and plain["measured"] == report.miou
 
 
 def test_a_shortened_run_gets_no_verdict_and_says_so_at_its_start(judged, tmp_path):
     report = run(with_num_steps(judged, 2), tmp_path, execution=EVERY_STEP)
-    assert report.verdict == "no verdict: trained for 2 of 4 steps"
+    assert (report.verdict, report.verdicts) == ("no verdict: trained for 2 of 4 steps", [])
     warnings = [e["text"] for e in RunDir(tmp_path).events() if e["event"] == "warning"]
     assert warnings == ["There will be no verdict: trained for 2 of 4 steps."]
 

@@ -46,7 +46,8 @@ def result(**changes):
 
 def full(seed, **scores):
     verdict = "mIoU 72.00 vs 72.25 published, -0.25, PASS (at most 1.0 below), one seed, indicative, n = 1"
-    return result(recipe=NAME, scale="full", row="000-01", seed=seed, verdict=verdict, **scores)
+    fields = {"scale": "full", "data": "cityscapes", "num_steps": 40_000, "row": "000-01", "verdict": verdict}
+    return result(recipe=NAME, seed=seed, **fields | scores)
 
 
 @pytest.fixture
@@ -156,8 +157,42 @@ def test_seeds_are_judged_together_by_the_rules_of_the_row(finished):
     (row,) = rows_of(NAME)
     (expected,) = row_verdicts(row, Measured(miou=scores))
     (group,) = compare_runs(paths).groups
-    assert group.verdict == expected.text()
-    assert "mean of 3 seeds" in group.verdict and "PASS" in group.verdict
+    assert group.verdict == expected.text() and group.verdicts == (expected,)
+    assert group.verdict.endswith("mean of 3 seeds, n = 3") and expected.tier == "three seeds or more"
+    stored = json.loads(json.dumps(compare_runs(paths).as_dict(), allow_nan=False))["groups"][0]["verdicts"]
+    assert stored == [expected.as_dict() | {"interval": list(expected.interval)}]
+    assert compare_runs(paths).table()[-1][-1] == expected.text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"scale": "tiny"}, "no verdict: row 000-01 is judged at full scale only"),
+        ({"num_steps": 39_999}, "no verdict: trained for 39,999 of 40,000 steps"),
+        ({"data": "own"}, "NO ROW: the data is your own"),
+        ({"recipe": "fcn_r18-d8_360x480_10k_camvid"}, "NO ROW"),
+        ({"row": None, "verdict": "NO ROW"}, "NO ROW"),
+    ],
+)
+def test_seeds_that_may_not_be_compared_with_a_row_say_why(changes, reason, finished):
+    """Whatever their own verdicts claim."""
+    scores = [0.7120, 0.7190, 0.7230]
+    paths = [finished(str(seed), full(seed, miou=score) | changes) for seed, score in enumerate(scores)]
+    (group,) = compare_runs(paths).groups
+    assert (group.verdict, group.verdicts) == (reason, ())
+
+
+def test_ms_flip_of_all_seeds_is_judged_and_of_some_is_missing(finished):
+    """71.86 is 1.50 below 73.36, and 1.49 is the half width by s = 0.30."""
+    for name, flips, outcomes in (
+        ("none", [None] * 3, ["PASS"]),
+        ("all", [0.7156, 0.7186, 0.7216], ["PASS", "FAIL"]),
+        ("some", [0.7156, None, 0.7216], ["PASS", "FAIL"]),
+    ):
+        runs = [full(s, miou=0.72 + s / 1000, miou_ms_flip=flip) for s, flip in enumerate(flips)]
+        (group,) = compare_runs([finished(f"{name}{s}", run) for s, run in enumerate(runs)]).groups
+        assert [verdict.outcome for verdict in group.verdicts] == outcomes
+        assert ("the score of 1 of 3 seeds is missing" in group.verdict) == (name == "some")
 
 
 def test_a_run_without_a_verdict_leaves_its_group_without_one(finished):
@@ -282,6 +317,12 @@ def test_what_cannot_be_read_is_named_and_the_others_are_compared(finished, tmp_
         ({"miou": "high"}, "miou is no number"),
         ({"seed": True}, "seed is no whole number"),
         ({"seconds": math.inf}, "seconds is no number"),
+        ({"seconds": 10**400}, "seconds is no number"),
+        ({"miou": True}, "miou is no number"),
+        ({"miou": math.inf}, "miou is no number"),
+        ({"miou": 10**400}, "miou lies in [0, 1], got 1000"),
+        ({"macc": -0.01}, "macc lies in [0, 1], got -0.01"),
+        ({"iou_per_class": [0.1, 2, 0.3]}, "iou_per_class lies in [0, 1], got 2"),
         ({"classes": ["sky"]}, "it has 1 classes and 3 IoUs"),
         ({"classes": 3}, "classes is no list"),
         ({"iou_per_class": [0.1, 0.2, [0.3]]}, "iou_per_class is no number"),
