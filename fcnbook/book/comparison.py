@@ -65,18 +65,18 @@ def bell_chart(means: Mapping[str, float], sd: float, limits: tuple[float, float
     """What one further run of each network may score, if a run scatters by `sd` around the given mean.
 
     Args:
-        means: name -> mIoU in percent; two names, of which the second is drawn in front.
+        means: name -> mIoU in percent; two names, the lower mean first.
         sd: of a run, in points.
         limits: of the axis, in percent.
     """
     at = np.linspace(*limits, 500)
     with charts.style():
         figure, axes = _figure(600, 190, (14, 10, 14, 42))
-        for (name, mean), colour, height in zip(means.items(), (RED, BLUE), (1.06, 1.22), strict=True):
+        for (name, mean), colour, side in zip(means.items(), (RED, BLUE), ("right", "left"), strict=True):
             bell = np.exp(-0.5 * ((at - mean) / sd) ** 2)
             axes.fill_between(at, bell, color=colour, alpha=0.45, lw=0)
-            axes.plot([mean, mean], [0, height], color=colour, lw=1)
-            axes.text(mean, height, f" {name} {mean:.2f}", color=colour, va="center")
+            axes.plot([mean, mean], [0, 1.16], color=colour, lw=1)
+            axes.text(mean, 1.16, f" {name}: {mean:.2f} ", color=colour, va="center", ha=side)
         axes.set(xlim=limits, ylim=(0, 1.35), yticks=[], xlabel="mIoU of one run, percent")
         axes.grid(visible=False)
         return charts.drawn(figure)
@@ -144,7 +144,7 @@ def cost_chart(
     with charts.style():
         figure, axes = _figure(width, 300, (46, 12, 14, 44))
         for key, point in known.items():
-            axes.scatter(*point, color=_colour(by_key[key]), s=30, marker="^" if by_key[key].neck else "o")
+            axes.scatter(*point, color=_colour(by_key[key]), s=30, marker="^" if by_key[key].neck == "JPU" else "o")
         if best:
             axes.scatter(*zip(*best, strict=True), s=110, facecolors="none", edgecolors="#28282d", lw=1.1)
         for name, colour in _LEGEND.items():
