@@ -146,7 +146,8 @@ def cost_chart(
         for key, point in known.items():
             axes.scatter(*point, color=_colour(by_key[key]), s=30, marker="^" if by_key[key].neck == "JPU" else "o")
         if best:
-            axes.scatter(*zip(*best, strict=True), s=110, facecolors="none", edgecolors="#28282d", lw=1.1)
+            costs, scores = zip(*best, strict=True)
+            axes.scatter(costs, scores, s=110, facecolors="none", edgecolors="#28282d", lw=1.1)
         for name, colour in _LEGEND.items():
             axes.scatter([], [], color=colour, label=name, s=30)
         axes.scatter([], [], color="#28282d", marker="^", label="with JPU", s=30)
