@@ -1,7 +1,7 @@
 """One HTML page about many executed notebooks: predicted masks, scores, and the notebooks themselves.
 
-The page needs no network, no script and no other file but the notebooks that it links to, and reads a finished run
-from its folder alone. `fcnbook book` writes it.
+The page needs no network, no script and no other file but the notebooks that it links to and their glossary, and reads
+a finished run from its folder alone. `fcnbook book` writes it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fcnbook.book.headless import notebook_folder
 from fcnbook.files import write_atomic
 from fcnbook.runs.folder import RunDir
 from fcnbook.runs.report import check_score
@@ -45,10 +46,33 @@ def finished_runs(folder: Path) -> list[RunDir]:
 def notebook_to_html(notebook: Path) -> Path:
     """The executed notebook as one HTML page beside it; images are inside, formulas need the network.
 
-    Links to other chapters lead to their pages in the folders next to this one.
+    Links to other chapters lead to their pages in the folders next to this one, those to the glossary to its page.
     """
     import nbformat
 
+    node = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
+    path = notebook.with_suffix(".html")
+    page = _to_html(node, notebook.parent.name)
+    page = re.sub(r'href="([\w-]+)\.ipynb(#[^"]*)?"', rf'href="../\1/{path.name}\2"', page)
+    page = re.sub(r'href="glossary\.md(#[^"]*)?"', r'href="../glossary.html\1"', page)
+    write_atomic(path, page.encode())
+    return path
+
+
+def glossary_to_html(out: Path) -> Path:
+    """The glossary of the book as one HTML page in `out`, the folder that holds those of the notebooks."""
+    from nbformat import v4
+
+    text = (notebook_folder() / "glossary.md").read_text(encoding="utf-8")
+    cell = v4.new_markdown_cell(text)  # type: ignore[no-untyped-call]
+    page = _to_html(v4.new_notebook(cells=[cell]), "Glossary")  # type: ignore[no-untyped-call]
+    path = out / "glossary.html"
+    page = re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1/executed.html"', page)
+    write_atomic(path, page.encode())
+    return path
+
+
+def _to_html(node: Any, name: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the converter's own dependencies
         from nbconvert import HTMLExporter
@@ -56,16 +80,12 @@ def notebook_to_html(notebook: Path) -> Path:
         exporter = HTMLExporter(  # type: ignore[no-untyped-call]
             require_js_url="", jquery_url="", widget_renderer_url="", embed_images=True
         )
-        node = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
-        page, _ = exporter.from_notebook_node(node, {"metadata": {"name": notebook.parent.name}})
-    path = notebook.with_suffix(".html")
-    page = re.sub(r'href="([\w-]+)\.ipynb(#[^"]*)?"', rf'href="../\1/{path.name}\2"', page)
-    write_atomic(path, page.encode())
-    return path
+        page, _ = exporter.from_notebook_node(node, {"metadata": {"name": name}})
+    return str(page)
 
 
 def write_gallery(out: Path, entries: Sequence[GalleryEntry], title: str) -> Path:
-    """Write `index.html` into `out`; its path.
+    """Write `index.html` into `out`, and `glossary.html`, to which notebooks link; the path of the first.
 
     A run whose files are damaged or incomplete is named in a sentence, and the others are shown.
 
@@ -79,6 +99,8 @@ def write_gallery(out: Path, entries: Sequence[GalleryEntry], title: str) -> Pat
     runs = [run for entry in shown for run in entry["runs"]]
     if runs:
         facts += [f"{len(runs)} runs", *runs[-1]["provenance"]]
+    if any(entry["page"] for entry in shown):
+        glossary_to_html(out)
     path = out / "index.html"
     page = _environment().get_template("gallery.html.jinja").render(title=title, facts=facts, entries=shown)
     write_atomic(path, page.encode())

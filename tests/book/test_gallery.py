@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 
+import nbformat
 import pytest
 from small_runs import small_recipe, write_notebook
 
 from fcnbook.book.gallery import GalleryEntry, write_gallery
+from fcnbook.book.headless import notebook_folder
 from fcnbook.files import write_json
 from fcnbook.recipe import DataSpec, recipe_to_dict
 from fcnbook.runs.folder import RunDir
@@ -148,3 +151,21 @@ def test_an_executed_notebook_is_linked_as_a_page(entry, tmp_path):
     page = write_gallery(tmp_path, [entry], "t").read_text()
     assert page.count('<a href="02_fcn/executed.html">02_fcn</a>') == 2
     assert (entry.folder / "executed.html").is_file()
+
+
+def test_links_to_the_glossary_lead_to_its_page(entry, tmp_path):
+    notebook = RunDir(entry.folder).executed_notebook
+    write_notebook(notebook, "1 + 1")
+    node = nbformat.read(notebook, as_version=4)
+    node.cells.insert(
+        0, nbformat.v4.new_markdown_cell("Pixels that are [void](glossary.md#void), [all](glossary.md).")
+    )
+    nbformat.write(node, notebook)
+    write_gallery(tmp_path, [entry], "t")
+    page = (entry.folder / "executed.html").read_text()
+    assert '<a href="../glossary.html#void">void</a>' in page and '<a href="../glossary.html">all</a>' in page
+    glossary = (tmp_path / "glossary.html").read_text()
+    text = (notebook_folder() / "glossary.md").read_text(encoding="utf-8")
+    for heading in re.findall("^## (.*)$", text, flags=re.MULTILINE):
+        assert f'id="{heading.replace(" ", "-")}"' in glossary
+    assert '<a href="02_fcn/executed.html">02</a>' in glossary and ".ipynb" not in glossary

@@ -41,7 +41,7 @@ def test_a_result_of_another_version_is_a_sentence(old):
         RunReport.from_dict(old)
 
 
-@pytest.mark.parametrize("value", ["<img src=x onerror=alert(1)>", [1], {"a": 1}])
+@pytest.mark.parametrize("value", ["<img src=x onerror=alert(1)>", [1], {"a": 1}, True])
 def test_a_value_that_is_not_of_its_type_is_a_sentence(old, value):
     for name in ("miou", "miou_ms_flip", "seconds", "parameters", "seed"):
         with pytest.raises(InputError, match=f"damaged or from another version of fcnbook.*'{name}' is"):
