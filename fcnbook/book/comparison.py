@@ -144,7 +144,9 @@ def cost_chart(
     with charts.style():
         figure, axes = _figure(width, 300, (46, 12, 14, 44))
         for key, point in known.items():
-            axes.scatter(*point, color=_colour(by_key[key]), s=30, marker="^" if by_key[key].neck == "JPU" else "o")
+            axes.scatter(
+                *point, color=_colour(by_key[key]), s=30, marker="^" if by_key[key].neck == "JPU" else "o"
+            )
         if best:
             costs, scores = zip(*best, strict=True)
             axes.scatter(costs, scores, s=110, facecolors="none", edgecolors="#28282d", lw=1.1)
