@@ -6,13 +6,16 @@ seed before the reader's eyes and takes the others from the file; with `retrain=
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,9 +25,11 @@ from fcnbook.build import build_dataset
 from fcnbook.evaluation import score
 from fcnbook.files import InputError, read_json, write_json
 from fcnbook.hub import load
+from fcnbook.labels import IGNORE_INDEX
 from fcnbook.recipe import Recipe, recipe_hash
 from fcnbook.runs.folder import run_folder
 from fcnbook.runs.report import find_provenance, hardware_name
+from fcnbook.types import Sample
 from fcnbook.viewers import charts
 from fcnbook.viewers.training import run_or_watch
 
@@ -127,6 +132,33 @@ def _trained(
 
 def _rounded(iou: float) -> float | None:
     return None if math.isnan(iou) else round(iou, 4)
+
+
+def image_counts(model: nn.Module, recipe: Recipe, split: str = "test") -> dict[str, str]:
+    """A `Measure`: pixels of each class in each image, so that the images can be drawn again; `counts_of` reads it."""
+    counts: list[list[tuple[int, int]]] = []
+
+    def count(index: int, sample: Sample, mask: np.ndarray) -> None:
+        labelled = sample.labels != IGNORE_INDEX
+        pairs = [(sample.labels == k, (mask == k) & labelled) for k in range(recipe.data.num_classes)]
+        counts.append([(int((true & pred).sum()), int((true | pred).sum())) for true, pred in pairs])
+
+    score(model, build_dataset(recipe, split), recipe, on_sample=count)
+    return {"counts": base64.b64encode(zlib.compress(np.array(counts, "<u4").tobytes(), 9)).decode()}
+
+
+def counts_of(run: SeedRun) -> np.ndarray:
+    """(images, classes, 2) pixels that are right, and of the union, as `image_counts` counted them.
+
+    Raises:
+        InputError: they were not counted.
+    """
+    if "counts" not in run.measured:
+        raise InputError(
+            f"{run.network}, seed {run.seed}: nothing was counted per image. Make the file with `measure=image_counts`."
+        )
+    raw = zlib.decompress(base64.b64decode(run.measured["counts"]))
+    return np.frombuffer(raw, "<u4").reshape(-1, len(run.iou), 2).astype(float)
 
 
 Columns = Mapping[str, Callable[[SeedRun], float]]

@@ -39,6 +39,7 @@ NETWORK_COLOURS = {
     "dilation 1": "#d55e00",
     "dilation 2": "#b98500",
     "dilation 3": "#1a9bb0",
+    "D3": "#1a9bb0",
     "dilation 6": "#332288",
     "dilation 12": "#565656",
     "JPU": "#c4629a",
@@ -46,14 +47,15 @@ NETWORK_COLOURS = {
 }
 """Colour of a network in every chart of every chapter, by the name that the chapters give it.
 
-Blue, orange and green are strides 32, 16 and 8; "dilation 1" is another name of D16.
+Blue, orange and green are strides 32, 16 and 8; "dilation 1" is another name of D16, D3 of
+"dilation 3".
 """
 _SPARE_COLOURS = ("#6f4e37", "#8a8a92", "#a0522d", "#5f7a00")
 """For networks without a colour of their own, in the order in which a chart names them."""
 
-_DPI = 100
+DPI = 100
 _STYLE = {
-    "figure.dpi": _DPI,
+    "figure.dpi": DPI,
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.titlesize": 10.5,
@@ -108,7 +110,7 @@ def lines_figure(
     """
     half = width // 2
     with style():
-        figure = Figure(figsize=(width / _DPI, 2 * _ROW / _DPI))
+        figure = Figure(figsize=(width / DPI, 2 * _ROW / DPI))
         plots: tuple[tuple[int, int, Mapping[str, Points], str], ...] = (
             (0, 0, losses, "Loss"),
             (half, 0, {"mIoU": miou}, "mIoU of the validation split"),
@@ -133,7 +135,7 @@ def loss_chart(losses: Mapping[str, Points], width: int = 640) -> RGBImage:
         width: in pixels; the height is 240.
     """
     with style():
-        figure = Figure(figsize=(width / _DPI, _ROW / _DPI))
+        figure = Figure(figsize=(width / DPI, _ROW / DPI))
         plot_lines(_axes_at(figure, 40, 34, width - 16, _ROW - 44), losses, "Loss")
         return drawn(figure)
 
@@ -157,7 +159,7 @@ def ious_figure(
     bottom = 34 + _BAR * max(1, len(ious))
     name_width = max((text_width(_shortened(name), _TEXT) for name in names), default=0)
     with style():
-        figure = Figure(figsize=(width / _DPI, max(_ROW, bottom + 6) / _DPI))
+        figure = Figure(figsize=(width / DPI, max(_ROW, bottom + 6) / DPI))
         left, right = 24 + name_width, width - 66
         axes = _axes_at(figure, left, 34, right, bottom)
         plot_ious(axes, names, ious, colours, title)
@@ -178,7 +180,7 @@ def dots_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], title: str,
     series = list(colours)
     step = len(series) + 1
     with style():
-        figure = Figure(figsize=(width / _DPI, 250 / _DPI))
+        figure = Figure(figsize=(width / DPI, 250 / DPI))
         axes = _axes_at(figure, 40, 56, width - 10, 222)
         for group, rows in enumerate(groups.values()):
             for row in rows:
@@ -218,7 +220,7 @@ def network_colours(names: Iterable[str]) -> dict[str, str]:
 
 def _axes_at(figure: Figure, left: int, top: int, right: int, bottom: int) -> Axes:
     """Axes between these pixels, counted from the upper left corner."""
-    width, height = (size * _DPI for size in figure.get_size_inches())
+    width, height = (size * DPI for size in figure.get_size_inches())
     return figure.add_axes(
         (left / width, 1 - bottom / height, (right - left) / width, (bottom - top) / height)
     )
@@ -266,7 +268,7 @@ def plot_ious(
         _say_nothing_yet(axes)
         return
     # One collection and plain texts: a patch and a tick per class would take ten times as long.
-    thickness = 0.72 * _BAR * 72 / _DPI
+    thickness = 0.72 * _BAR * 72 / DPI
     values = np.array(ious)
     places, there = np.arange(len(values)), ~np.isnan(values)
     face = np.array(colours) / 255
@@ -296,7 +298,7 @@ def phase_chart(phases: Mapping[str, np.ndarray], width: int = 900) -> RGBImage:
     """
     panel = min(240, width // len(phases))
     title = 24 if any(phases) else 0
-    figure = Figure((len(phases) * panel / _DPI, (panel + title) / _DPI), dpi=_DPI)
+    figure = Figure((len(phases) * panel / DPI, (panel + title) / DPI), dpi=DPI)
     with style():
         for place, (name, values) in enumerate(phases.items()):
             axes = _axes_at(figure, place * panel + 4, title + 4, (place + 1) * panel - 4, panel + title - 4)

@@ -11,8 +11,16 @@ import torch
 from small_runs import small_recipe
 
 from fcnbook.book import seeds
-from fcnbook.book.seeds import SeedRun, over_seeds, seed_chart, seed_table, seeds_above
-from fcnbook.build import build_dataset
+from fcnbook.book.seeds import (
+    SeedRun,
+    counts_of,
+    image_counts,
+    over_seeds,
+    seed_chart,
+    seed_table,
+    seeds_above,
+)
+from fcnbook.build import build_dataset, build_segmenter
 from fcnbook.evaluation import score
 from fcnbook.files import InputError
 from fcnbook.hub import load
@@ -120,3 +128,32 @@ def test_networks_of_the_committed_files_have_a_colour_of_their_own():
         names = {run["network"] for run in json.loads(path.read_text())["runs"]}
         assert names <= NETWORK_COLOURS.keys(), path.name
         assert len({NETWORK_COLOURS[name] for name in names}) == len(names), path.name
+
+
+def test_counts_per_image_are_those_that_the_score_comes_from(book):
+    recipe = small_recipe(2)
+    model = build_segmenter(recipe).eval()
+    dataset = build_dataset(recipe, "test")
+    measured = image_counts(model, recipe)
+    run = SeedRun("D8", 0, dict.fromkeys(recipe.data.classes), json.loads(json.dumps(measured)))
+    counts = counts_of(run)
+    assert counts.shape == (len(dataset), recipe.data.num_classes, 2)
+
+    masks = []
+    scores = score(
+        model, dataset, recipe, on_sample=lambda index, sample, mask: masks.append((sample.labels, mask))
+    )
+    right, union = counts.sum(0).T
+    np.testing.assert_allclose(
+        np.where(union > 0, right / np.maximum(union, 1), np.nan), scores.iou_per_class
+    )
+    for (labels, mask), of_image in zip(masks, counts, strict=True):  # by sets of pixels, and not by masks
+        for k, (both, either) in enumerate(of_image):
+            true = set(np.flatnonzero(labels == k))
+            pred = set(np.flatnonzero(mask == k)) - set(np.flatnonzero(labels == 255))
+            assert (both, either) == (len(true & pred), len(true | pred))
+
+
+def test_a_run_without_counts_says_so():
+    with pytest.raises(InputError, match="D8, seed 3: nothing was counted per image"):
+        counts_of(SeedRun("D8", 3, {"sky": 0.9}))

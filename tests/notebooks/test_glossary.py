@@ -22,6 +22,7 @@ EXCEPTIONS = {
     ("01_loss_and_miou", "cell"): "a cell of the confusion matrix",
     ("02_fcn", "crop"): "the cut of a map, which removes its margin",
     ("02_fcn", "stage"): "a stage of training",
+    ("09_comparison", "cell"): "a cell of the notebook, or of a table",
     ("reproduce", "cell"): "a cell of the notebook",
 }
 """Where a chapter uses a word in another sense than the glossary does."""

@@ -143,7 +143,7 @@ def _measured_places(cells: int, factor: int, align_corners: bool) -> Tensor:
 def check_cost_of_parts(
     answer: Callable[[dict[str, StageInfo], int, int, tuple[int, int]], Mapping[str, float]],
 ) -> str | None:
-    """Exercise 4: multiply-adds of the kinds of convolutions in JPU. Answer: (stages, width, branches, size) -> by kind.
+    """Exercise 4: multiply-adds by kind of convolution in JPU. Answer: (stages, width, branches, size) -> by kind.
 
     The expected numbers are counted by PyTorch while the package's neck runs without memory.
     """
