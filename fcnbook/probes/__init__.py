@@ -1,4 +1,4 @@
-"""What a chapter holds against a network to see how it works: twins, fields, taps, phases, parts taken out.
+"""What a chapter holds against a network to see how it works: twins, fields, taps, phases, parts or strides taken out.
 
 What is listed in `__all__` is imported when it is first used (PEP 562).
 """
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fcnbook._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from fcnbook.probes.dense import MovedScores, exact_twin
     from fcnbook.probes.field import effective_field
     from fcnbook.probes.parts import logits_without, parts_of, without_parts
     from fcnbook.probes.phases import accuracy, phase_map, r_squared
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
     from fcnbook.probes.twins import TwinScore, draw_twins, score_twins
 
 _HOME = {
+    "MovedScores": "dense",
     "TwinScore": "twins",
     "accuracy": "phases",
     "draw_twins": "twins",
     "effective_field": "field",
+    "exact_twin": "dense",
     "logits_without": "parts",
     "parts_of": "parts",
     "phase_map": "phases",
@@ -30,10 +33,12 @@ _HOME = {
 }
 
 __all__ = [
+    "MovedScores",
     "TwinScore",
     "accuracy",
     "draw_twins",
     "effective_field",
+    "exact_twin",
     "logits_without",
     "parts_of",
     "phase_map",

@@ -54,7 +54,9 @@ def test_an_fcn_head_says_the_convolutions_that_the_built_head_has(name, convolu
     assert " | ".join(head.lines) == convolutions
     with torch.device("meta"):
         built = build_segmenter(RECIPES[name]).decode_head
-    kernels = [m.dilation for m in built.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
+    kernels = [
+        m.dilation for m in built.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)
+    ]
     said = int(head.lines[0].split()[0]) + ("join, 3x3" in head.lines)
     assert len(kernels) == said
     dilated = f"dil. {kernels[0][0]}" in head.lines[0]
