@@ -37,11 +37,14 @@ def exact_twin(network: Network) -> Network:
         InputError: it is another network.
     """
     twin = copy.deepcopy(network)
-    backbone = twin if isinstance(twin, ResNet) else twin.backbone
-    heads = [] if isinstance(twin, ResNet) else [twin.decode_head, twin.auxiliary_head]
-    heads = [head for head in heads if head is not None]
-    has_neck = isinstance(twin, Segmenter) and twin.neck is not None
-    if not isinstance(backbone, ResNet) or has_neck or not all(isinstance(head, FCNHead) for head in heads):
+    if isinstance(twin, ResNet):
+        backbone: nn.Module = twin
+        parts: list[nn.Module | None] = []
+    else:
+        backbone, parts = twin.backbone, [twin.decode_head, twin.auxiliary_head, twin.neck]
+    heads = [part for part in parts if isinstance(part, FCNHead)]
+    others = [part for part in parts if part is not None and not isinstance(part, FCNHead)]
+    if not isinstance(backbone, ResNet) or others:
         raise InputError("exact_twin takes a ResNet, or a network with a ResNet, no neck and FCN heads.")
     removed, factors = 1, {"c2": 1, "c3": 1}
     for stage, name in (("c4", "layer3"), ("c5", "layer4")):
@@ -51,8 +54,9 @@ def exact_twin(network: Network) -> Network:
                     _dilate(conv, removed)
                     removed *= conv.stride[0]
                     conv.stride = (1, 1)
-            if isinstance(block.downsample, nn.Sequential):
-                block.downsample[0].stride = (1, 1)
+            for conv in block.downsample if isinstance(block.downsample, nn.Sequential) else ():
+                if isinstance(conv, nn.Conv2d):
+                    conv.stride = (1, 1)
         factors[stage] = removed
     backbone.stages = {
         name: StageInfo(info.channels, info.stride // factors[name]) for name, info in backbone.stages.items()
