@@ -1,4 +1,4 @@
-"""What a chapter holds against a network to see how it works: twins, fields, taps, phases, borders, parts taken out.
+"""What a chapter holds against a network to see how it works: twins, fields, taps, phases, borders, parts or strides.
 
 What is listed in `__all__` is imported when it is first used (PEP 562).
 """
@@ -9,6 +9,7 @@ from fcnbook._lazy import lazy_names
 
 if TYPE_CHECKING:
     from fcnbook.probes.borders import border_distance, right_by_distance
+    from fcnbook.probes.dense import MovedScores, exact_twin
     from fcnbook.probes.field import effective_field
     from fcnbook.probes.larger import FourInOne, without_untrained_taps
     from fcnbook.probes.parts import logits_without, parts_of, without_parts
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     "FourInOne": "larger",
+    "MovedScores": "dense",
     "TwinScore": "twins",
     "accuracy": "phases",
     "border_distance": "borders",
     "counts_on_map": "taps",
     "draw_twins": "twins",
     "effective_field": "field",
+    "exact_twin": "dense",
     "logits_without": "parts",
     "parts_of": "parts",
     "phase_map": "phases",
@@ -39,12 +42,14 @@ _HOME = {
 
 __all__ = [
     "FourInOne",
+    "MovedScores",
     "TwinScore",
     "accuracy",
     "border_distance",
     "counts_on_map",
     "draw_twins",
     "effective_field",
+    "exact_twin",
     "logits_without",
     "parts_of",
     "phase_map",

@@ -10,6 +10,7 @@ columns after it are ours. Imports neither torch nor numpy. Taught in notebook 0
 
 import csv
 import importlib.resources
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,12 @@ class PublishedRow:
     def statistic(self) -> Statistic:
         """How the `miou` column sums up several runs; pytorch-auto-drive prints the best of three."""
         return "best" if self.source == "pytorch-auto-drive" else "mean"
+
+    @property
+    def miou_today(self) -> float | None:
+        """What the source's read-me says today of the same configuration, in [0, 1]; None where no note tells it."""
+        found = re.search(r"prints mIoU ([\d.]+) for this configuration today", self.note)
+        return float(Decimal(found[1]) / 100) if found else None
 
     def figure(self, column: Column) -> float | None:
         """The published figure of a column; None where the cell is blank or a placeholder."""

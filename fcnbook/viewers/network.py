@@ -1,7 +1,8 @@
 """Schematic drawings of networks, in one style for the whole book. Used from notebook 02 on.
 
-A recipe -> its blocks -> an image. A block stands in the row of its stride, so that a network that shrinks goes down,
-one that keeps its size goes straight on, and one that enlarges comes up again. The number in a block is its channels.
+A recipe -> its blocks -> an image. Every block stands in the row of its stride, so that a network that shrinks goes
+down, one that keeps its size goes straight on, and one that enlarges comes up again. A row that holds a block beside
+the main road, such as an auxiliary head, is higher. The number in a block is its channels.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ class Block:
     """By which `inputs` and `new` call it."""
     title: str
     lines: tuple[str, ...] = ()
-    """Under the title: channels, dilation; two at most."""
+    """Under the title: layers, dilation, channels; three or four at most."""
     stride: int
     """Input pixels per cell: the row."""
     inputs: tuple[str, ...] = ()
     """Blocks with an arrow to this one; they stand left of it."""
     wide: bool = False
     below: str | None = None
-    """Stands in the column of that block, a row further down, in place of a column of its own."""
+    """Stands under that block in the row of its own stride, in place of a column of its own."""
 
 
 def draw_network(
@@ -97,11 +98,11 @@ def network_blocks(model: ModelSpec, num_classes: int | None = None) -> list[Blo
         blocks += _neck_blocks(model.neck, neck.stages)
     blocks += _head_blocks(model, {**stages, **{block.name: block.stride for block in blocks}})
     if model.aux_head is not None:
-        stage, channels = model.aux_head.stage, str(model.aux_head.channels)
-        below = next(block for block in blocks if block.name == stage)
+        stage = model.aux_head.stage
+        works_at = next(block.stride for block in blocks if block.name == stage)
         blocks.append(
-            Block(name="aux", title="aux", lines=(channels, *_dilated(model.aux_head.dilation)), stride=below.stride,
-                  inputs=(stage,), below=stage)
+            Block(name="aux", title="aux", lines=_aux_lines(model.aux_head), stride=works_at, inputs=(stage,),
+                  below=stage)
         )  # fmt: skip
     last = blocks[-2 if model.aux_head is not None else -1]
     classes = () if num_classes is None else (str(num_classes),)
@@ -187,24 +188,28 @@ def _neck_blocks(spec: JPUSpec | FPNSpec, stages: Mapping[str, StageInfo]) -> li
             assert_never(spec)
 
 
+def _aux_lines(spec: FCNHeadSpec) -> tuple[str, ...]:
+    """What stands in the narrow block of an auxiliary head."""
+    join = ("join, 3x3",) if spec.concat_input else ()
+    return (f"{spec.num_convs} × 3x3", *_dilated(spec.dilation), *join, str(spec.channels))
+
+
 def _head_blocks(model: ModelSpec, strides: Mapping[str, int]) -> list[Block]:
+    lines: tuple[str, ...]
     inputs: tuple[str, ...]
     match model.head:
         case FCNHeadSpec() as spec:
-            dilation = _dilated(spec.dilation)
-            title, lines = (
-                "FCN",
-                (f"{spec.num_convs} × 3x3" + (f", {dilation[0]}" if dilation else ""), str(spec.channels)),
-            )
-            inputs = (spec.stage,)
+            convs = ", ".join((f"{spec.num_convs} × 3x3", *_dilated(spec.dilation)))
+            join = ("join, 3x3",) if spec.concat_input else ()  # never dilated
+            title, lines, inputs = "FCN", (convs, *join, str(spec.channels)), (spec.stage,)
         case PSPHeadSpec() as spec:
-            title, lines = "PSP", (f"grids {_listed(spec.pool_sizes)}", str(spec.channels))
+            title, lines = "PSP", (f"grids {_listed(spec.pool_sizes)}", "join, 3x3", str(spec.channels))
             inputs = (spec.stage,)
         case ASPPHeadSpec() as spec:
-            title, lines = "ASPP", (f"dil. {_listed(spec.dilations)}", str(spec.channels))
+            title, lines = "ASPP", (f"dil. {_listed(spec.dilations)}, image", "join, 3x3", str(spec.channels))
             inputs = (spec.stage,)
         case EncHeadSpec() as spec:
-            title, lines = "Enc", (f"{spec.num_codes} codewords", str(spec.channels))
+            title, lines = "Enc", ("3x3", f"{spec.num_codes} codewords", str(spec.channels))
             inputs = (spec.stage,)
         case SemanticFPNHeadSpec() as spec:
             title, lines, inputs = "sum", ("of p2 to p5", str(spec.channels)), ("p2", "p3", "p4", "p5")
@@ -236,7 +241,8 @@ def _skip_blocks(spec: FCNSkipHeadSpec) -> list[Block]:
 
 _INK, _FAINT, _LINE = "#28282d", "#c9ced6", "#5b6470"
 _PLAIN, _NEW, _NEW_LINE = "#eef1f5", "#ffdfc4", "#d55e00"
-_LEFT, _TOP, _ROW, _UNIT, _GAP = 52, 22, 92, 94, 20
+_BAND = "#f7f8fa"
+_LEFT, _TOP, _UNIT, _GAP, _SPACE = 52, 8, 94, 20, 14
 _WIDE = 1.85
 _TITLE, _TEXT = 17, 15
 """Pixels: heights of letters. An image 900 wide that is shown 500 wide leaves 9 and 8 of them."""
@@ -262,28 +268,31 @@ class _Box:
         return self.x + self.width / 2, self.y + self.height / 2
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A stride: from `top` to `bottom`, with the main road at `middle`."""
+
+    stride: int
+    top: float
+    middle: float
+    bottom: float
+
+
 def _figure(blocks: Sequence[Block], coloured: Collection[str], width: int) -> Figure:
-    boxes, rows, page_width = _arranged(blocks, width)
-    page_height = _TOP + _ROW * len(rows) + 26
+    rows, boxes, page_width = _arranged(blocks, width)
+    page_height = rows[-1].bottom + 26
     with style():
         figure = Figure(figsize=(page_width / 100, page_height / 100))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, page_width), ylim=(page_height, 0))
         axes.set_axis_off()
-        for index, stride in enumerate(rows):
-            if stride is not None:
-                y = _TOP + _ROW * (index + 0.5)
-                axes.plot(
-                    [_LEFT - 8, page_width - 6],
-                    [y, y],
-                    color=_FAINT,
-                    linewidth=0.9,
-                    linestyle=(0, (2, 4)),
-                    zorder=0,
-                )
-                axes.text(
-                    6, y, f"1/{stride}" if stride > 1 else "1", va="center", color=_LINE, size=_points(_TEXT)
-                )
+        for index, row in enumerate(rows):
+            if index % 2 == 0:
+                axes.axhspan(row.top, row.bottom, color=_BAND, linewidth=0, zorder=-1)
+            road = [_LEFT - 8, page_width - 6], [row.middle, row.middle]
+            axes.plot(*road, color=_FAINT, linewidth=0.9, linestyle=(0, (2, 4)), zorder=0)
+            size = f"1/{row.stride}" if row.stride > 1 else "1"
+            axes.text(6, row.middle, size, va="center", color=_LINE, size=_points(_TEXT))
         strides = {block.name: block.stride for block in blocks}
         for block in blocks:
             for name in block.inputs:
@@ -294,37 +303,43 @@ def _figure(blocks: Sequence[Block], coloured: Collection[str], width: int) -> F
         for block in blocks:
             _draw_block(axes, block, boxes[block.name], block.name in coloured)
         words = "row: size of the map, as a part of the image's sides    number: channels"
-        axes.text(6, page_height - 14, words, va="center", color=_LINE, size=_points(13))
+        axes.text(6, page_height - 13, words, va="center", color=_LINE, size=_points(13))
         if coloured:
-            axes.text(page_width - 8, page_height - 14, "orange: new", va="center", ha="right", color=_NEW_LINE,
+            axes.text(page_width - 8, page_height - 13, "orange: new", va="center", ha="right", color=_NEW_LINE,
                       size=_points(13), weight="bold")  # fmt: skip
     return figure
 
 
-def _arranged(blocks: Sequence[Block], width: int) -> tuple[dict[str, _Box], list[int | None], int]:
-    """Boxes of the blocks, the stride of each row (None below the last), and the width of the page."""
-    columns = [block for block in blocks if block.below is None]
-    units = sum(_WIDE if block.wide else 1 for block in columns)
-    unit = min(_UNIT, (width - _LEFT) / units)
-    rows: list[int | None] = [*sorted({block.stride for block in columns})]
+def _arranged(blocks: Sequence[Block], width: int) -> tuple[list[_Row], dict[str, _Box], int]:
+    """The rows from the top down, the box of each block, and the width of the page."""
+    road = [block for block in blocks if block.below is None]
+    rows, top = [], float(_TOP)
+    for stride in sorted({block.stride for block in blocks}):
+        on_road = [_height(block) for block in road if block.stride == stride]
+        beside = [_height(block) for block in blocks if block.stride == stride and block.below is not None]
+        high = max(on_road, default=0)
+        middle = top + (_SPACE + high) / 2
+        bottom = top + sum(height + _SPACE for height in (high, max(beside, default=0)) if height)
+        rows.append(_Row(stride, top, middle, bottom))
+        top = bottom
+    row_of = {row.stride: row for row in rows}
+    unit = min(_UNIT, (width - _LEFT) / sum(_WIDE if block.wide else 1 for block in road))
     boxes: dict[str, _Box] = {}
     x = float(_LEFT)
-    for block in columns:
+    for block in road:
         whole = unit * (_WIDE if block.wide else 1)
-        boxes[block.name] = _box(block, x, whole, rows.index(block.stride))
+        y = row_of[block.stride].middle - _height(block) / 2
+        boxes[block.name] = _Box(x, y, whole - _GAP, _height(block))
         x += whole
     for block in blocks:
         if block.below is not None:
-            row = rows.index(block.stride) + 1
-            if row == len(rows):
-                rows.append(None)
-            boxes[block.name] = _box(block, boxes[block.below].x, boxes[block.below].width + _GAP, row)
-    return boxes, rows, round(x)
+            above, y = boxes[block.below], row_of[block.stride].bottom - _SPACE / 2 - _height(block)
+            boxes[block.name] = _Box(above.x, y, above.width, _height(block))
+    return rows, boxes, round(x)
 
 
-def _box(block: Block, x: float, whole: float, row: int) -> _Box:
-    height = 32 + 18 * len(block.lines)
-    return _Box(x, _TOP + _ROW * (row + 0.5) - height / 2, whole - _GAP, height)
+def _height(block: Block) -> int:
+    return 32 + 18 * len(block.lines)
 
 
 def _draw_block(axes: Axes, block: Block, box: _Box, is_new: bool) -> None:

@@ -333,6 +333,13 @@ def test_the_placeholder_keeps_its_figures_but_offers_none():
     assert [key for key, other in PUBLISHED.items() if other.is_placeholder] == ["003-02"]
 
 
+def test_what_a_note_says_of_today_is_a_number():
+    today = {key: row.miou_today for key, row in PUBLISHED.items() if row.miou_today is not None}
+    assert set(today) == {key for key, row in PUBLISHED.items() if row.table == "001" and row.method == "FCN"}
+    assert len(today) == 12 and (today["001-01"], today["001-02"]) == (0.678, 0.6658)
+    assert PUBLISHED["000-01"].miou_today is None
+
+
 def test_importing_loads_neither_torch_nor_numpy():
     code = "import sys, fcnbook.published; print('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -1,13 +1,16 @@
 """Drawings of networks: what the blocks say is what the network is, and the new part is coloured."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from fcnbook.build import build_segmenter
 from fcnbook.recipes import RECIPES, scaled
 from fcnbook.viewers import Block, draw_network, network_blocks
+from fcnbook.viewers.network import _arranged
 
 ORANGE = np.array([255, 223, 196])  # the face of a new block
 
@@ -30,20 +33,78 @@ def test_fcn_d8_of_the_tables():
         ("2048", "dil. 4"),
     ]
     assert [blocks[f"c{n}"].stride for n in range(2, 6)] == [4, 8, 8, 8]
-    assert (blocks["head"].title, *blocks["head"].lines) == ("FCN", "2 × 3x3", "512")
+    assert (blocks["head"].title, *blocks["head"].lines) == ("FCN", "2 × 3x3", "join, 3x3", "512")
     assert blocks["head"].inputs == ("c5",) and blocks["mask"].inputs == ("head",)
-    assert blocks["aux"].below == "c4" and blocks["aux"].lines == ("256",)
+    assert blocks["aux"].below == "c4" and blocks["aux"].stride == 8
+    assert blocks["aux"].lines == ("1 × 3x3", "256")
+
+
+@pytest.mark.parametrize(
+    ("name", "convolutions"),
+    [
+        ("fcn_r50-d8_512x1024_40k_cityscapes", "2 × 3x3 | join, 3x3 | 512"),
+        ("fcn_d6_r50-d16_512x1024_40k_cityscapes", "2 × 3x3, dil. 6 | join, 3x3 | 512"),
+        ("ssseg_fcn_r50-os8_512x512_60e_voc12aug", "2 × 3x3 | 512"),
+        ("autodrive_fcn_r101_321x321_30e_voc12aug_amp", "1 × 3x3 | 512"),
+    ],
+)
+def test_an_fcn_head_says_the_convolutions_that_the_built_head_has(name, convolutions):
+    model = RECIPES[name].model
+    head = {block.name: block for block in network_blocks(model)}["head"]
+    assert " | ".join(head.lines) == convolutions
+    with torch.device("meta"):
+        built = build_segmenter(RECIPES[name]).decode_head
+    kernels = [
+        m.dilation for m in built.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)
+    ]
+    said = int(head.lines[0].split()[0]) + ("join, 3x3" in head.lines)
+    assert len(kernels) == said
+    dilated = f"dil. {kernels[0][0]}" in head.lines[0]
+    assert dilated == (kernels[0] != (1, 1))
+    assert "join, 3x3" not in head.lines or kernels[-1] == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["fcn_r18-d32_192x384_10k_streets", "fcn_r18-d8_192x384_10k_streets"])
+def test_the_auxiliary_head_stands_in_the_row_at_which_it_works(name):
+    blocks = network_blocks(RECIPES[name].model)
+    rows, boxes, _ = _arranged(blocks, 900)
+    assert [row.stride for row in rows] == sorted({block.stride for block in blocks})
+    for block in blocks:
+        (row,) = [row for row in rows if row.stride == block.stride]
+        box = boxes[block.name]
+        assert row.top < box.y and box.y + box.height < row.bottom, block
+    c4, aux = boxes["c4"], boxes["aux"]
+    assert aux.x == c4.x and aux.y > c4.y + c4.height
+    for (_, a), (_, b) in itertools.combinations(boxes.items(), 2):  # no two blocks overlap
+        assert a.right < b.x or b.right < a.x or a.y + a.height < b.y or b.y + b.height < a.y
+    assert draw_network(RECIPES[name]).shape[0] < 500
 
 
 def test_heads_and_necks():
-    assert text(blocks_of("fcn_d6_r18-d16_192x384_10k_streets"))["head"] == ("FCN", "2 × 3x3, dil. 6", "128")
-    assert text(blocks_of("pspnet_r18-d8_192x384_10k_streets"))["head"] == ("PSP", "grids 1 2 3 6", "128")
-    assert text(blocks_of("deeplabv3_r18-d8_192x384_10k_streets"))["head"] == (
-        "ASPP",
-        "dil. 1 12 24 36",
+    assert text(blocks_of("fcn_d6_r18-d16_192x384_10k_streets"))["head"] == (
+        "FCN",
+        "2 × 3x3, dil. 6",
+        "join, 3x3",
         "128",
     )
-    assert text(blocks_of("encnet_r18-d8_192x384_10k_streets"))["head"] == ("Enc", "32 codewords", "128")
+    assert text(blocks_of("pspnet_r18-d8_192x384_10k_streets"))["head"] == (
+        "PSP",
+        "grids 1 2 3 6",
+        "join, 3x3",
+        "128",
+    )
+    assert text(blocks_of("deeplabv3_r18-d8_192x384_10k_streets"))["head"] == (
+        "ASPP",
+        "dil. 1 12 24 36, image",
+        "join, 3x3",
+        "128",
+    )
+    assert text(blocks_of("encnet_r18-d8_192x384_10k_streets"))["head"] == (
+        "Enc",
+        "3x3",
+        "32 codewords",
+        "128",
+    )
     jpu = blocks_of("fastfcn_r18-d32_jpu_fcn_192x384_10k_streets")
     assert text(jpu)["jpu"] == ("JPU", "4 × 128", "dil. 1 2 4 8")
     assert jpu["jpu"].inputs == ("c3", "c4", "c5") and jpu["jpu"].stride == 8
@@ -69,7 +130,7 @@ def test_every_recipe_has_a_drawing_whose_arrows_point_right(name):
     seen = []
     for block in blocks:
         assert set(block.inputs) <= set(seen), block
-        assert len(block.lines) <= 2
+        assert len(block.lines) <= 4
         seen.append(block.name)
     assert len(seen) == len(set(seen))
 

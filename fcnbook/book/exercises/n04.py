@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from math import prod
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,16 +17,31 @@ from fcnbook.models.backbones import ResNet
 from fcnbook.models.backbones.resnet import Bottleneck
 from fcnbook.recipe import FCNHeadSpec, ModelSpec, ResNetSpec
 
-_D32 = ResNetSpec(depth=50)
-_D8 = ResNetSpec(depth=50, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
+
+def _whole(answer: Any, count: int) -> tuple[int, ...] | None:
+    """The answer as so many whole numbers; None when it is something else, such as a dict or a single number."""
+    if isinstance(answer, Mapping | str):
+        return None
+    try:
+        numbers = tuple(answer)
+        whole = tuple(int(number) for number in numbers)
+    except (TypeError, ValueError):
+        return None
+    return whole if len(whole) == count and whole == numbers else None
 
 
 @exercise
 def check_settings(answer: Callable[[int], tuple[Sequence[int], Sequence[int]]]) -> str | None:
     """Exercise 1: the ResNet of an output stride. Answer: a function from it to (strides, dilations) of the stages."""
     for output_stride in (32, 16, 8, 4):
-        strides, dilations = (tuple(int(number) for number in part) for part in answer(output_stride))
-        if len(strides) != 4 or len(dilations) != 4:
+        got_parts = answer(output_stride)
+        if not isinstance(got_parts, Sequence) or isinstance(got_parts, str) or len(got_parts) != 2:
+            return (
+                f"For {output_stride} your function returns {got_parts!r}. Two tuples are asked for: the strides, then "
+                "the dilations."
+            )
+        strides, dilations = (_whole(part, 4) for part in got_parts)
+        if strides is None or dilations is None:
             return f"For {output_stride}: four strides and four dilations are asked for, one for each stage."
         got = 4 * prod(strides)
         if got != output_stride:
@@ -50,9 +67,10 @@ def _hint_on_dilations(strides: tuple[int, ...], dilations: tuple[int, ...]) -> 
     if all(d == 1 for d in dilations):
         return "nothing is dilated, so the stages behind a removed stride read the wrong neighbours."
     if dilations == tuple(w // 2 or 1 for w in wanted):
+        removed = sum(stride == 1 for stride in strides[1:])
         return (
-            f"the dilations {dilations} are those of the *first* block of each stage. make_stage halves the number "
-            "that it is given, so give it the whole one."
+            f"{removed} strides are removed, each doubles the dilation behind it, and your last stage has "
+            f"{dilations[3]}. (make_stage halves it for the first block by itself.)"
         )
     if len({d for d in dilations if d > 1}) == 1 and max(wanted) > 2:
         return f"the dilations are {dilations}. Every stride that was removed doubles the dilation of what follows it."
@@ -66,7 +84,7 @@ def _hint_on_dilations(strides: tuple[int, ...], dilations: tuple[int, ...]) -> 
 @exercise
 def check_layer4_field(answer: float) -> str | None:
     """Exercise 2: cells of its input that a cell of layer4 of R-18-D8 sees along one axis. Answer: a number."""
-    spec = ResNetSpec(depth=18, strides=_D8.strides, dilations=_D8.dilations, width=2)
+    spec = ResNetSpec(depth=18, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), width=2)
     expected = _field_of_layer4(ResNet(spec))
     hint = number_hint(answer, expected, 1e-6)
     if hint is None:
@@ -103,9 +121,10 @@ def check_fastfcn_layer4(answer: Sequence[Sequence[int]]) -> str | None:
     backbone = ResNet(ResNetSpec(depth=50, strides=(1, 2, 2, 2), dilations=(1, 1, 2, 4), width=2))
     blocks = [m for m in backbone.get_submodule("layer4").children() if isinstance(m, Bottleneck)]
     expected = [(block.conv2.stride[0], block.conv2.dilation[0]) for block in blocks]
-    pairs = [tuple(int(number) for number in pair) for pair in answer]
-    if len(pairs) != 3 or any(len(pair) != 2 for pair in pairs):
-        return "Three pairs are asked for, such as [(1, 1), (1, 1), (1, 1)]."
+    parts = list(answer) if isinstance(answer, Sequence) else []
+    pairs = [pair for part in parts if (pair := _whole(part, 2)) is not None]
+    if len(pairs) != 3 or len(parts) != 3:
+        return "Three pairs of whole numbers are asked for, such as [(1, 1), (1, 1), (1, 1)]."
     if pairs == expected:
         return None
     if pairs == [(dilation, stride) for stride, dilation in expected]:
@@ -121,26 +140,30 @@ def check_fastfcn_layer4(answer: Sequence[Sequence[int]]) -> str | None:
 
 
 @exercise
-def check_what_grows(answer: tuple[float, float]) -> str | None:
-    """Exercise 4: parameters more, and numbers in c4 times as many, of D8 against D32. Answer: (a, b)."""
-    try:
-        more, times = (float(number) for number in answer)
-    except (TypeError, ValueError):
-        return "Two numbers are asked for, (a, b)."
-    with torch.device("meta"):
-        coarse, dense = ResNet(_D32), ResNet(_D8)
-        images = torch.empty(1, 3, 512, 1024)
-        ratio = dense(images)["c4"].numel() / coarse(images)["c4"].numel()
-    added = sum(p.numel() for p in dense.parameters()) - sum(p.numel() for p in coarse.parameters())
-    if more != added:
-        return "(a) is not right. Does a convolution with dilation have more weights than one without?"
-    if times == ratio:
-        return None
-    if times == 16:
-        return "(a) is right. (b): 16 is right for c5, behind both removed strides; c4 is behind one of them."
-    if times == 2:
-        return "(a) is right. (b): a stride of 2 halves the height, and the width as well."
-    return f"(a) is right, (b) is not {times:g}. Compare the shapes of c4 in the table of the notebook."
+def check_widest_field(answer: Sequence[int]) -> str | None:
+    """Exercise 4: dilations of three 3 x 3 convolutions, the widest field without a hole. Answer: three numbers."""
+    dilations = _whole(answer, 3)
+    if dilations is None:
+        return "Three whole numbers are asked for, such as (1, 2, 4)."
+    if min(dilations) < 1:
+        return "A dilation is at least 1."
+    # Along one axis: a cell reads what lies at the sum of one tap of each layer.
+    read = {sum(taps) for taps in product(*((-d, 0, d) for d in dilations))}
+    width = 1 + 2 * sum(dilations)
+    if len(read) < width:
+        return (
+            f"The field of {dilations} is {width} cells wide, and {width - len(read)} of them are never read."
+        )
+    if width < _WIDEST:
+        return (
+            f"{dilations} leaves no hole, and its field is {width} cells wide. A wider one exists. How many cells can "
+            "three taps read, of which each reads three, of which each reads three?"
+        )
+    return None
+
+
+_WIDEST = 3**3
+"""Cells: no more paths lead through three layers of three taps, so no wider field is without a hole."""
 
 
 @exercise
@@ -149,9 +172,9 @@ def check_twin_at_16(answer: Sequence[int]) -> str | None:
 
     Answer: of both convolutions of layer4's block and of the three 3 x 3 convolutions of the head.
     """
-    dilations = tuple(int(number) for number in answer)
-    if len(dilations) != 5:
-        return f"Five numbers are asked for: two of layer4, three of the head. You give {len(dilations)}."
+    dilations = _whole(answer, 5)
+    if dilations is None:
+        return f"Five whole numbers are asked for: two of layer4, three of the head. You give {answer!r}."
     if any(number < 1 for number in dilations):
         return "A dilation is at least 1."
     torch.manual_seed(0)
