@@ -1,4 +1,4 @@
-"""What a chapter holds against a network to see how it works: twins, fields, taps, phases, parts taken out.
+"""What a chapter holds against a network to see how it works: twins, fields, taps, phases, parts taken out, sums.
 
 What is listed in `__all__` is imported when it is first used (PEP 562).
 """
@@ -9,6 +9,7 @@ from fcnbook._lazy import lazy_names
 
 if TYPE_CHECKING:
     from fcnbook.probes.field import effective_field
+    from fcnbook.probes.linear import linear_probes
     from fcnbook.probes.parts import logits_without, parts_of, without_parts
     from fcnbook.probes.phases import accuracy, phase_map, r_squared
     from fcnbook.probes.taps import read_counts, tap_share
@@ -19,6 +20,7 @@ _HOME = {
     "accuracy": "phases",
     "draw_twins": "twins",
     "effective_field": "field",
+    "linear_probes": "linear",
     "logits_without": "parts",
     "parts_of": "parts",
     "phase_map": "phases",
@@ -34,6 +36,7 @@ __all__ = [
     "accuracy",
     "draw_twins",
     "effective_field",
+    "linear_probes",
     "logits_without",
     "parts_of",
     "phase_map",
