@@ -129,14 +129,18 @@ def _rounded(iou: float) -> float | None:
     return None if math.isnan(iou) else round(iou, 4)
 
 
-def seed_chart(
-    runs: Sequence[SeedRun], columns: Mapping[str, Callable[[SeedRun], float]], width: int = 760
-) -> draw.RGBImage:
+Columns = Mapping[str, Callable[[SeedRun], float]]
+"""Title -> the number of a run, in percent; nan where the run has none."""
+
+
+def seed_chart(runs: Sequence[SeedRun], columns: Columns, width: int = 760) -> draw.RGBImage:
     """A dot per run: a column per number, in it the networks side by side; lines join the runs of one seed.
+
+    A network has the same colour in every chapter, see `charts.NETWORK_COLOURS`.
 
     Args:
         runs: any number of networks and seeds.
-        columns: title -> the number of a run, in percent.
+        columns: what is drawn, from left to right.
         width: in pixels; the height is 250.
     """
     seeds = list(dict.fromkeys(run.seed for run in runs))
@@ -144,5 +148,62 @@ def seed_chart(
         title: [{run.network: number(run) for run in runs if run.seed == seed} for seed in seeds]
         for title, number in columns.items()
     }
-    title = f"Percent, a line per seed ({len(seeds)})"
+    title = f"Percent; a line joins the networks of one seed ({len(seeds)} in all)"
     return charts.drawn(charts.dots_figure(groups, title, width))
+
+
+def seed_table(runs: Sequence[SeedRun], columns: Columns, decimals: int = 0) -> str:
+    """The numbers of the chart: a line per network, in each column its seeds in rising order, such as "97 / 55 / 3".
+
+    Args:
+        runs: any number of networks and seeds; the networks keep their order.
+        columns: as for `seed_chart`.
+        decimals: digits behind the point.
+    """
+    seeds = sorted({run.seed for run in runs})
+    rows = [["seeds " + " / ".join(map(str, seeds)), *columns]]
+    for network, of in _by_network(runs).items():
+        cells = (
+            " / ".join(_cell(number(of[seed]), decimals) if seed in of else "-" for seed in seeds)
+            for number in columns.values()
+        )
+        rows.append([network, *cells])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "   ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def seeds_above(runs: Sequence[SeedRun], number: Callable[[SeedRun], float], higher: str, lower: str) -> str:
+    """In how many of the seeds that both networks have the first is above the second, such as "2 of 3 seeds".
+
+    Args:
+        runs: any number of networks and seeds.
+        number: of a run.
+        higher: name of the network that may be above; equal is not above.
+        lower: name of the other one.
+
+    Raises:
+        InputError: no run of one of the two, or no seed that both have.
+    """
+    of = _by_network(runs)
+    if not (both := of.get(higher, {}).keys() & of.get(lower, {}).keys()):
+        raise InputError(
+            f"{higher} and {lower} have no seed in common; there are runs of {', '.join(of) or 'no network'}."
+        )
+    return f"{sum(number(of[higher][seed]) > number(of[lower][seed]) for seed in both)} of {len(both)} seeds"
+
+
+def _by_network(runs: Sequence[SeedRun]) -> dict[str, dict[int, SeedRun]]:
+    of: dict[str, dict[int, SeedRun]] = {}
+    for run in runs:
+        of.setdefault(run.network, {})[run.seed] = run
+    return of
+
+
+def _cell(value: float, decimals: int) -> str:
+    return "-" if math.isnan(value) else f"{value:z.{decimals}f}"  # z: no "-0"

@@ -7,10 +7,11 @@ give the same pixels. What a slider redraws is in `fcnbook.draw`, which is faste
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import matplotlib as mpl
@@ -28,6 +29,27 @@ Points = Sequence[tuple[float, float]]
 
 LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#565656")
 """Okabe and Ito's colours, darkest first."""
+NETWORK_COLOURS = {
+    "D32": "#0072b2",
+    "D16": "#d55e00",
+    "D8": "#009e73",
+    "FCN-32s": "#00466e",
+    "FCN-16s": "#8f3f00",
+    "FCN-8s": "#00634a",
+    "dilation 1": "#d55e00",
+    "dilation 2": "#b98500",
+    "dilation 3": "#1a9bb0",
+    "dilation 6": "#332288",
+    "dilation 12": "#565656",
+    "JPU": "#c4629a",
+    "FPN": "#882255",
+}
+"""Colour of a network in every chart of every chapter, by the name that the chapters give it.
+
+Blue, orange and green are strides 32, 16 and 8; "dilation 1" is another name of D16.
+"""
+_SPARE_COLOURS = ("#6f4e37", "#8a8a92", "#a0522d", "#5f7a00")
+"""For networks without a colour of their own, in the order in which a chart names them."""
 
 _DPI = 100
 _STYLE = {
@@ -134,35 +156,51 @@ def dots_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], title: str,
     """A column of dots for each group: its series side by side, a line joins those that belong together.
 
     Args:
-        groups: name of the group -> one mapping for each repetition, from the name of a series to its percentage.
-        title: above the chart.
+        groups: name of the group -> one mapping for each repetition, from the name of a series to its percentage. A
+            series that is a network of `NETWORK_COLOURS` has its colour.
+        title: above the chart; the legend stands below it.
         width: in pixels; the height is 250.
     """
-    series = list(dict.fromkeys(name for rows in groups.values() for row in rows for name in row))
+    colours = network_colours(name for rows in groups.values() for row in rows for name in row)
+    series = list(colours)
     step = len(series) + 1
     with style():
         figure = Figure(figsize=(width / _DPI, 250 / _DPI))
-        axes = _axes_at(figure, 40, 34, width - 10, 218)
+        axes = _axes_at(figure, 40, 56, width - 10, 222)
         for group, rows in enumerate(groups.values()):
             for row in rows:
                 places = [group * step + series.index(name) for name in row]
                 axes.plot(places, list(row.values()), color="#c4c4cc", lw=1, zorder=1)
-                colours = [LINE_COLOURS[series.index(name) % len(LINE_COLOURS)] for name in row]
-                axes.scatter(places, list(row.values()), s=22, c=colours, zorder=2, clip_on=False)
-        for index, name in enumerate(series):
-            axes.scatter([], [], s=22, c=LINE_COLOURS[index % len(LINE_COLOURS)], label=name)
+                axes.scatter(places, list(row.values()), s=22, c=[colours[name] for name in row], zorder=2)
+        for name, colour in colours.items():
+            axes.scatter([], [], s=22, c=colour, label=name)
         axes.set_xticks([group * step + (len(series) - 1) / 2 for group in range(len(groups))], list(groups))
         axes.tick_params(axis="x", length=0)
-        axes.set_ylim(0, 100)
-        axes.set_title(title)
+        axes.set_ylim(-3, 103)  # room for a whole dot at 0 and at 100
+        axes.set_yticks(range(0, 101, 20))
+        axes.set_title(title, y=1.1)
         axes.legend(
-            loc="lower right",
-            bbox_to_anchor=(1, 0.99),
+            loc="lower left",
+            bbox_to_anchor=(0, 0.99),
             ncols=max(1, len(series)),
             borderaxespad=0,
+            borderpad=0,
+            columnspacing=1.2,
             handletextpad=0.1,
         )
     return figure
+
+
+def network_colours(names: Iterable[str]) -> dict[str, str]:
+    """Name -> colour, in the order of the names: that of `NETWORK_COLOURS`, or a spare one.
+
+    There are four spare ones; a fifth unknown name has the colour of the first.
+
+    Args:
+        names: of networks; a name may occur more than once.
+    """
+    spare = itertools.cycle(_SPARE_COLOURS)
+    return {name: NETWORK_COLOURS.get(name) or next(spare) for name in dict.fromkeys(names)}
 
 
 def _axes_at(figure: Figure, left: int, top: int, right: int, bottom: int) -> Axes:
@@ -174,14 +212,20 @@ def _axes_at(figure: Figure, left: int, top: int, right: int, bottom: int) -> Ax
 
 
 def plot_lines(axes: Axes, lines: Mapping[str, Points], title: str, x_label: str = "step") -> None:
-    """Lines over steps, from zero upwards, with a legend where there are several; few points are marked."""
+    """Lines over steps, from zero upwards, with a legend where there are several; few points are marked.
+
+    A line whose name is in `NETWORK_COLOURS` has the colour of that network.
+    """
     axes.set_title(title)
     if not any(math.isfinite(y) for points in lines.values() for _, y in points):
         _say_nothing_yet(axes)
         return
     for name, points in lines.items():
         steps, values = [x for x, _ in points], [y for _, y in points]
-        axes.plot(steps, values, label=name, marker="o", markevery=_marked(values), clip_on=False)
+        colour = NETWORK_COLOURS.get(name)  # None: the next colour of the style
+        axes.plot(
+            steps, values, color=colour, label=name, marker="o", markevery=_marked(values), clip_on=False
+        )
     if len(lines) > 1:
         legend = axes.legend(loc="lower right", bbox_to_anchor=(1, 0.97), ncols=len(lines), borderaxespad=0)
         for line in legend.get_lines():

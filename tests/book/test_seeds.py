@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from small_runs import small_recipe
 
 from fcnbook.book import seeds
-from fcnbook.book.seeds import SeedRun, over_seeds, seed_chart
+from fcnbook.book.seeds import SeedRun, over_seeds, seed_chart, seed_table, seeds_above
 from fcnbook.build import build_dataset
 from fcnbook.evaluation import score
 from fcnbook.files import InputError
@@ -17,6 +19,7 @@ from fcnbook.hub import load
 from fcnbook.recipe import recipe_hash
 from fcnbook.runs.folder import run_folder
 from fcnbook.runs.trainer import run
+from fcnbook.viewers.charts import NETWORK_COLOURS
 
 
 @pytest.fixture
@@ -79,3 +82,41 @@ def test_the_chart_has_its_columns():
     )
     assert once.shape == twice.shape == (250, 400, 3)
     assert not np.array_equal(once, twice)
+
+
+NUMBERS = {
+    "pole": lambda run: 100 * run.iou["pole"],
+    "twins": lambda run: run.measured.get("pairs", math.nan),
+}
+RUNS = [
+    SeedRun("D8", 1, {"pole": 0.22}, {"pairs": 100.0}),
+    SeedRun("D32", 0, {"pole": 0.041}, {"pairs": 55.0}),
+    SeedRun("D8", 0, {"pole": 0.215}),
+]
+
+
+def test_the_table_has_a_line_per_network_and_the_seeds_in_order():
+    assert seed_table(RUNS, NUMBERS, decimals=1).splitlines() == [
+        "seeds 0 / 1          pole       twins",
+        "D8            21.5 / 22.0   - / 100.0",
+        "D32               4.1 / -    55.0 / -",
+    ]
+    losses = {"loss": lambda run: -0.3}
+    assert seed_table(RUNS[1:2], losses).split() == ["seeds", "0", "loss", "D32", "0"]
+
+
+def test_seeds_above_counts_the_seeds_that_both_have():
+    pole = NUMBERS["pole"]
+    assert seeds_above(RUNS, pole, "D8", "D32") == "1 of 1 seeds"
+    assert seeds_above(RUNS, pole, "D32", "D8") == "0 of 1 seeds"
+    assert seeds_above(RUNS, lambda run: 7.0, "D8", "D32") == "0 of 1 seeds"  # equal is not above
+    with pytest.raises(InputError, match="JPU and D8 have no seed in common; there are runs of D8, D32"):
+        seeds_above(RUNS, pole, "JPU", "D8")
+
+
+def test_networks_of_the_committed_files_have_a_colour_of_their_own():
+    """A chart with a spare colour would give one network two colours in two chapters."""
+    for path in sorted((Path(__file__).parents[2] / "notebooks" / "results").glob("*_seeds.json")):
+        names = {run["network"] for run in json.loads(path.read_text())["runs"]}
+        assert names <= NETWORK_COLOURS.keys(), path.name
+        assert len({NETWORK_COLOURS[name] for name in names}) == len(names), path.name

@@ -1,12 +1,23 @@
 """Charts of a run: the lines, limits and labels of the figures, and that pixels depend on nothing else."""
 
+import itertools
 import math
 
+import cv2
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
-from fcnbook.viewers.charts import dots_figure, drawn, ious_figure, lines_figure, plot_lines
+from fcnbook.viewers.charts import (
+    NETWORK_COLOURS,
+    dots_figure,
+    drawn,
+    ious_figure,
+    lines_figure,
+    network_colours,
+    plot_lines,
+)
 
 LOSS = [(10.0, 2.0), (20.0, 1.0), (30.0, 0.5)]
 MIOU = [(15.0, 0.25), (30.0, 0.5)]
@@ -174,4 +185,72 @@ def test_dots_stand_side_by_side_in_their_column_and_a_line_joins_a_repetition()
     dots = [dot.get_offsets().tolist() for dot in axes.collections if len(dot.get_offsets())]
     assert dots == [[[0, 40], [1, 60]], [[0, 45], [1, 55]], [[4, 20]]]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["D32", "D8"]
-    assert axes.get_ylim() == (0, 100)
+
+
+def test_dots_at_both_ends_are_drawn_whole():
+    names = ["D32", "D8"]
+    image = drawn(dots_figure({"a": [{"D32": 0.0, "D8": 100.0}], "b": [dict.fromkeys(names, 50.0)]}, "Twins"))
+    for (
+        name
+    ) in names:  # pixels in the colour of the network: half of them are the dot at the end, half that at 50
+        colour = [int(NETWORK_COLOURS[name][k : k + 2], 16) for k in (1, 3, 5)]
+        rows, columns = np.nonzero(
+            (abs(image.astype(int) - colour) < 40).all(-1) & (np.indices(image.shape[:2])[0] > 56)
+        )
+        left = columns < image.shape[1] / 2
+        assert left.sum() > 10
+        assert abs(left.sum() - (~left).sum()) <= 4, name
+
+
+@pytest.mark.parametrize(
+    "names", [["D32", "D16", "D8"], [f"dilation {d}" for d in (1, 2, 3, 6, 12)] + ["D8"]]
+)
+@pytest.mark.parametrize("width", [640, 900])
+def test_title_legend_and_dots_do_not_touch(names, width):
+    figure = dots_figure({"twins": [dict.fromkeys(names, 100.0)]}, "Percent; a line joins one seed", width)
+    drawn(figure)
+    (axes,) = figure.axes
+    (title,) = (text for text in axes.findobj(Text) if text.get_text().startswith("Percent"))
+    title, legend = title.get_window_extent(), axes.get_legend().get_window_extent()
+    assert title.y0 >= legend.y1 - 3 and title.y1 <= 250 and title.x0 >= 0
+    assert legend.x1 <= width
+    dots_end = axes.transData.transform((0, 100))[1] + 4
+    assert legend.y0 >= dots_end - 1
+
+
+def test_a_network_has_one_colour_whatever_stands_beside_it():
+    beside_jpu, beside_dilations = (
+        network_colours(names) for names in (["D32", "JPU", "D8"], ["dilation 1", "dilation 3", "D8", "D8"])
+    )
+    assert beside_jpu["D8"] == beside_dilations["D8"] == NETWORK_COLOURS["D8"]
+    assert list(beside_dilations) == ["dilation 1", "dilation 3", "D8"]
+    unknown = network_colours(["x", "D8", "y"])
+    assert unknown["D8"] == NETWORK_COLOURS["D8"] and len(set(unknown.values())) == 3
+    assert not {unknown["x"], unknown["y"]} & set(NETWORK_COLOURS.values())
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    plot_lines(axes, {"loss": LOSS, "D8": LOSS}, "Loss")
+    assert [line.get_color() for line in axes.lines] == [axes.lines[0].get_color(), NETWORK_COLOURS["D8"]]
+    assert axes.lines[0].get_color() != NETWORK_COLOURS["D8"]
+
+
+def luminance(colour):
+    """Relative luminance of WCAG 2."""
+    channels = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+def test_colours_of_networks_are_seen_on_white_and_told_apart():
+    for name, colour in NETWORK_COLOURS.items():
+        assert 1.05 / (luminance(colour) + 0.05) > 3, name  # WCAG 2.1, 1.4.11: graphics
+    lab = {
+        colour: cv2.cvtColor(
+            np.float32([[[int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]]]), cv2.COLOR_RGB2LAB
+        )
+        for colour in NETWORK_COLOURS.values()
+    }
+    for a, b in itertools.combinations(lab, 2):
+        assert np.linalg.norm(lab[a] - lab[b]) > 15, (a, b)
+    assert NETWORK_COLOURS["dilation 1"] == NETWORK_COLOURS["D16"]  # one network, two names
