@@ -49,9 +49,13 @@ def linear_probes(model: Segmenter, learn: Sequence[Sample], ask: Sequence[Sampl
     """
     recipe = model.recipe
     if not isinstance(recipe, Recipe):
-        raise InputError("The model carries no recipe, so the mean of its images is not known. Set model.recipe.")
+        raise InputError(
+            "The model carries no recipe, so the mean of its images is not known. Set model.recipe."
+        )
     if not learn or not ask:
-        raise InputError(f"linear_probes needs images of both kinds; got {len(learn)} to learn and {len(ask)} to ask.")
+        raise InputError(
+            f"linear_probes needs images of both kinds; got {len(learn)} to learn and {len(ask)} to ask."
+        )
     num_classes = recipe.data.num_classes
     squares: dict[str, Tensor] = {}
     products: dict[str, Tensor] = {}

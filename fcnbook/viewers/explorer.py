@@ -126,7 +126,9 @@ class Explorer(Mounted):
         width = max(image.shape[1], 480)
         values = ", ".join(f"{name}: {_text(value)}" for name, value in self.values.items())
         lines = [draw.text_block(draw.wrapped(values, width), width), image]
-        return draw.stack([*lines, draw.text_block(draw.wrapped(sentence, width), width)] if sentence else lines)
+        return draw.stack(
+            [*lines, draw.text_block(draw.wrapped(sentence, width), width)] if sentence else lines
+        )
 
     def summary(self) -> str:
         """Title, what the image shows, and the sentence of the frame."""

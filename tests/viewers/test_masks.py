@@ -236,7 +236,9 @@ class TestMaskViewer:
         whole = draw.shortened
         monkeypatch.setattr(draw, "shortened", shortened)
         sample, names = samples[0], ("FCN on JPU", "FCN-D8")
-        mask_view(sample.image, sample.labels, preds[0], STREETS, only=only, second=preds[1], names=names, width=240)
+        mask_view(
+            sample.image, sample.labels, preds[0], STREETS, only=only, second=preds[1], names=names, width=240
+        )
         assert cut == []
 
     def test_redrawing_is_fast_enough_for_a_slider(self):
