@@ -1,4 +1,4 @@
-"""Checks of the exercises of notebook 07: answers on the head's cost, its doublings and the pyramid's roads in, hints out."""
+"""Checks of the exercises of notebook 07: cost of the head, doublings, roads of the pyramid; answers in, hints out."""
 
 from __future__ import annotations
 
