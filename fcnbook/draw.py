@@ -433,6 +433,25 @@ def shortened(text: str, width: int, size: int = _TEXT) -> str:
     return text + "…"
 
 
+def wrapped(text: str, width: int, size: int = _TEXT) -> list[str]:
+    """The words of the text in lines that `text_block` writes without cutting them at this width.
+
+    A word that is wider than a line, such as a long file name, is broken between two letters.
+    """
+    room = width - 2 * _GAP
+    lines: list[str] = []
+    for word in text.split():
+        if lines and text_width(f"{lines[-1]} {word}", size) <= room:
+            lines[-1] += f" {word}"
+            continue
+        lines.append("")
+        for letter in word:
+            if lines[-1] and text_width(lines[-1] + letter, size) > room:
+                lines.append("")
+            lines[-1] += letter
+    return lines
+
+
 def text_block(lines: Sequence[str], width: int, size: int = _TEXT) -> RGBImage:
     """Lines of text on white paper; lines that are too long are cut."""
     step = round(size * 1.6)

@@ -304,6 +304,14 @@ class TestText:
         assert draw.text_width("") == 0
         assert draw.text_width("road") < draw.text_width("sidewalk") < draw.text_width("sidewalk", 30)
 
+    def test_a_text_is_wrapped_without_losing_a_letter(self):
+        text = "one two " + "w" * 50 + " three"
+        lines = draw.wrapped(text, 100)
+        assert lines[0] == "one two" and lines[-1].endswith(" three") and len(lines) > 3
+        assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+        assert all(draw.shortened(line, 100 - 16) == line for line in lines)
+        assert draw.wrapped("", 100) == [] and draw.wrapped("ab", 1) == ["a", "b"]
+
     def test_a_text_is_shortened_to_a_width(self):
         assert draw.shortened("road", draw.text_width("road")) == "road"
         cut = draw.shortened("a very long name", 60)

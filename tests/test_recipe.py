@@ -129,7 +129,10 @@ HASHES = {
     ("ssseg_fcn_r50-os8_512x512_60e_voc12aug", "smoke"): "f857c1af598f06f7",
     ("autodrive_fcn_r101_256x512_60e_cityscapes_amp", "tiny"): "a7588815d14783a0",
 }
-"""Taken at the commit before `LATER_FIELDS` existed, of recipes of every source and at every scale; smoke when it got fewer scenes."""
+"""Taken at the commit before `LATER_FIELDS` existed, of recipes of every source and at every scale.
+
+That of smoke is from the commit that gave it fewer scenes.
+"""
 
 
 @pytest.mark.parametrize(("name", "scale"), HASHES)

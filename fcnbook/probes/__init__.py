@@ -1,4 +1,4 @@
-"""What a chapter holds against a network to see how it works: twins, fields, taps, phases, borders, parts or strides.
+"""What a chapter holds against a network to see how it works: twins, fields, taps, phases, borders, sums, parts.
 
 What is listed in `__all__` is imported when it is first used (PEP 562).
 """
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fcnbook.probes.dense import MovedScores, exact_twin
     from fcnbook.probes.field import effective_field
     from fcnbook.probes.larger import FourInOne, without_untrained_taps
+    from fcnbook.probes.linear import linear_probes
     from fcnbook.probes.parts import logits_without, parts_of, without_parts
     from fcnbook.probes.phases import accuracy, phase_map, r_squared
     from fcnbook.probes.taps import counts_on_map, read_counts, tap_share, trained_taps
@@ -27,6 +28,7 @@ _HOME = {
     "draw_twins": "twins",
     "effective_field": "field",
     "exact_twin": "dense",
+    "linear_probes": "linear",
     "logits_without": "parts",
     "parts_of": "parts",
     "phase_map": "phases",
@@ -50,6 +52,7 @@ __all__ = [
     "draw_twins",
     "effective_field",
     "exact_twin",
+    "linear_probes",
     "logits_without",
     "parts_of",
     "phase_map",

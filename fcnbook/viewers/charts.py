@@ -206,6 +206,39 @@ def dots_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], title: str,
     return figure
 
 
+def changes_figure(
+    tables: Mapping[str, Mapping[str, Sequence[float]]],
+    columns: Sequence[str],
+    title: str = "Change of IoU, in points",
+    width: int = 880,
+) -> Figure:
+    """Tables of changes side by side: gains blue, losses red, each number written in its field.
+
+    Args:
+        tables: title of a table -> name of a row -> a change per column; nan stays white.
+        columns: their names, the same in all tables.
+        title: above the tables.
+        width: in pixels; the height is 234.
+    """
+    rows = [row for table in tables.values() for row in table.values()]
+    most = float(np.nanmax(np.abs(np.array(rows, dtype=float)))) or 1.0
+    with style():
+        figure = Figure(figsize=(width / DPI, 2.34), layout="constrained")
+        plots = figure.subplots(1, len(tables), squeeze=False)[0]
+        for axes, (name, table) in zip(plots, tables.items(), strict=True):
+            values = np.array(list(table.values()), dtype=float)
+            axes.imshow(values, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+            axes.set_xticks(range(len(columns)), map(_shortened, columns), rotation=40, ha="right")
+            axes.set_yticks(range(len(table)), list(table))
+            axes.set_title(name)
+            axes.grid(visible=False)
+            for (row, column), value in np.ndenumerate(values):
+                ink = "white" if abs(value) > 0.65 * most else "black"
+                axes.text(column, row, f"{value:+z.0f}", ha="center", va="center", color=ink)
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
 def network_colours(names: Iterable[str]) -> dict[str, str]:
     """Name -> colour, in the order of the names: that of `NETWORK_COLOURS`, or a spare one.
 

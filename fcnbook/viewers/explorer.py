@@ -125,8 +125,10 @@ class Explorer(Mounted):
         image, sentence = self._images[self._frame_index()], self._sentences[self._frame_index()]
         width = max(image.shape[1], 480)
         values = ", ".join(f"{name}: {_text(value)}" for name, value in self.values.items())
-        lines = [draw.text_block(_wrapped(values, width), width), image]
-        return draw.stack([*lines, draw.text_block(_wrapped(sentence, width), width)] if sentence else lines)
+        lines = [draw.text_block(draw.wrapped(values, width), width), image]
+        return draw.stack(
+            [*lines, draw.text_block(draw.wrapped(sentence, width), width)] if sentence else lines
+        )
 
     def summary(self) -> str:
         """Title, what the image shows, and the sentence of the frame."""
@@ -225,15 +227,3 @@ def _text(value: Value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Lines that `draw.text_block` writes without cutting them."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and draw.text_width(longer) <= width - 16:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines

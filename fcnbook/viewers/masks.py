@@ -61,15 +61,15 @@ def mask_view(
         return draw.overlay(image, ids, label_set.palette, opacity, only)
 
     chosen = "" if only is None else f": {label_set.classes[only]}"
-    wrong = "orange" if only is None else "orange: missed, blue: too much"
+    wrong = "errors (orange)" if only is None else "orange missed, blue extra"
     preds = [pred] if second is None else [pred, second]
     errors = [draw.error_map(image, labels, p, only) for p in preds]
     if second is None:
         upper, upper_titles = [image, tint(labels)], ["image", f"truth{chosen}"]
-        lower, lower_titles = [tint(pred), *errors], [f"{names[0]}{chosen}", f"errors ({wrong})"]
+        lower, lower_titles = [tint(pred), *errors], [f"{names[0]}{chosen}", wrong]
     else:
         upper, upper_titles = [image, *map(tint, preds)], ["image", *(f"{n}{chosen}" for n in names)]
-        lower, lower_titles = [tint(labels), *errors], [f"truth{chosen}", *(f"its errors ({wrong})",) * 2]
+        lower, lower_titles = [tint(labels), *errors], [f"truth{chosen}", wrong, wrong]
     rows = (draw.side_by_side(upper, upper_titles, width), draw.side_by_side(lower, lower_titles, width))
     return draw.stack(rows)
 
@@ -263,7 +263,8 @@ class MaskViewer(BoxWithStill):
         ious = zip(*(group[self.index].iou_per_class for group in self._scores), strict=True)
         values = [" / ".join(map(percent, of_class)) for of_class in ious]
         legend = draw.legend(self._colours(), view.shape[1], values)
-        return draw.stack([draw.text_block([self.summary()], view.shape[1]), view, legend])
+        headline = draw.text_block(draw.wrapped(self.summary(), view.shape[1]), view.shape[1])
+        return draw.stack([headline, view, legend])
 
 
 _SWATCH = "display: inline-block; width: 14px; height: 14px; border: 1px solid #888"

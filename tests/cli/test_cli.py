@@ -80,7 +80,7 @@ def test_the_executed_notebook_shows_masks_and_no_absolute_paths(run_dir):
     images = [
         o for cell in executed.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})
     ]
-    assert len(images) == 4  # drawing of the network, watcher, four masks, mask viewer
+    assert len(images) == 3  # drawing of the network, watcher, mask viewer
     assert len(executed.cells) <= 20
     assert str(run_dir.path) not in run_dir.executed_notebook.read_text()
 

@@ -11,6 +11,7 @@ from matplotlib.text import Text
 
 from fcnbook.viewers.charts import (
     NETWORK_COLOURS,
+    changes_figure,
     dots_figure,
     drawn,
     ious_figure,
@@ -293,3 +294,32 @@ class TestPhases:
         assert (image[:24, :200] < 128).any() and (image[:24, 200:] < 128).any()
         green = [image[215, 10], image[35, 390]]
         assert np.array_equal(*green) and green[0][1] > green[0][0]
+
+
+CHANGES = {
+    "votes": {"p2": [-40.0, 0.4], "p5": [math.nan, 7.0]},
+    "stages": {"c2": [20.0, -0.2], "c5": [0.0, -6.4]},
+}
+
+
+class TestChanges:
+    def test_each_number_stands_in_its_field_with_its_sign(self):
+        left, right = changes_figure(CHANGES, ("sign", "road")).axes
+        assert texts(left) == ["-40", "+0", "+nan", "+7"]
+        assert texts(right) == ["+20", "+0", "+0", "-6"]
+        assert [text.get_position() for text in right.texts] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+        assert [label.get_text() for label in left.get_yticklabels()] == ["p2", "p5"]
+        assert [label.get_text() for label in right.get_xticklabels()] == ["sign", "road"]
+        assert (left.get_title(loc="left"), right.get_title(loc="left")) == ("votes", "stages")
+
+    def test_one_scale_for_all_tables_with_losses_red_and_gains_blue(self):
+        left, right = changes_figure(CHANGES, ("sign", "road")).axes
+        assert left.images[0].get_clim() == right.images[0].get_clim() == (-40, 40)
+        loss, gain = (axes.images[0].to_rgba(axes.images[0].get_array())[0, 0] for axes in (left, right))
+        assert loss[0] > loss[2] and gain[2] > gain[0]
+        assert [text.get_color() for text in left.texts][:2] == ["white", "black"]
+
+    def test_nothing_changed(self):
+        axes = changes_figure({"votes": {"p2": [0.0, -0.0]}}, ("sign", "road")).axes[0]
+        assert texts(axes) == ["+0", "+0"]
+        assert axes.images[0].get_clim() == (-1, 1)

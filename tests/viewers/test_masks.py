@@ -212,6 +212,35 @@ class TestMaskViewer:
         view = viewer.view()
         assert np.array_equal(page[upper - view.shape[0] : upper], view)
 
+    def test_a_long_headline_is_wrapped_in_the_still_and_not_cut(self, samples, preds):
+        """What is cut ends in an ellipsis, so the same page with the lines written one by one must have all words."""
+        long = [s._replace(name="streets/val/" + "a_long_file_name_" * 5) for s in samples]
+        viewer = MaskViewer(long, preds, NAMES, second=preds, names=("FCN on JPU", "FCN-D8"), width=96)
+        page, view = viewer.still_image(), viewer.view()
+        lines = draw.wrapped(viewer.summary(), view.shape[1])
+        assert len(lines) > 2 and "".join(lines).replace(" ", "") == viewer.summary().replace(" ", "")
+        assert all(draw.shortened(line, view.shape[1] - 16) == line for line in lines)
+        headline = draw.text_block(lines, view.shape[1])
+        assert np.array_equal(page[: len(headline), : view.shape[1]], headline)
+        assert np.array_equal(page[len(headline) :][: len(view)], view)
+
+    @pytest.mark.parametrize("only", [None, 1])
+    def test_the_titles_fit_the_width_that_chapters_use(self, samples, preds, only, monkeypatch):
+        cut = []
+
+        def shortened(text, width, *size):
+            short = whole(text, width, *size)
+            cut.extend([text] if short != text else [])
+            return short
+
+        whole = draw.shortened
+        monkeypatch.setattr(draw, "shortened", shortened)
+        sample, names = samples[0], ("FCN on JPU", "FCN-D8")
+        mask_view(
+            sample.image, sample.labels, preds[0], STREETS, only=only, second=preds[1], names=names, width=240
+        )
+        assert cut == []
+
     def test_redrawing_is_fast_enough_for_a_slider(self):
         """0.07 s for four images of CamVid's size, measured."""
         rng = np.random.default_rng(0)

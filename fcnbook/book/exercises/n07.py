@@ -1,4 +1,4 @@
-"""Checks of the exercises of notebook 07: answers on the head's steps and the pyramid's roads in, hints out."""
+"""Checks of the exercises of notebook 07: cost of the head, doublings, roads of the pyramid; answers in, hints out."""
 
 from __future__ import annotations
 
@@ -21,38 +21,8 @@ _LEVELS = tuple(f"p{i + 2}" for i in range(4))
 
 
 @exercise
-def check_steps(answer: Callable[[int, int], tuple[int, int]]) -> str | None:
-    """Exercise 1: convolutions and doublings of a level. Answer: a function of its stride and the finest level's."""
-    for finest in (4, 8, 2):
-        for doublings in (3, 1, 2, 0, 5):
-            stride = finest * 2**doublings
-            got = tuple(answer(stride, finest))
-            if len(got) != 2:
-                return f"For ({stride}, {finest}) two numbers are asked for, (convolutions, doublings)."
-            if got != (max(1, doublings), doublings):
-                where = f"A level of stride {stride} in a pyramid whose finest has {finest}: "
-                return where + _hint_on_steps(got, doublings, stride, finest)
-    return None
-
-
-def _hint_on_steps(got: tuple[int, ...], doublings: int, stride: int, finest: int) -> str:
-    if got[::-1] == (max(1, doublings), doublings):
-        return "the other way round, the convolutions come first."
-    if got[1] != doublings and got[1] in (stride // finest - 1, stride // finest):
-        factor = stride // finest
-        return (
-            f"{got[1]} doublings make the map {2 ** got[1]} times as wide, and {factor} times is asked for."
-        )
-    if got[1] != doublings:
-        return f"{got[1]} doublings bring it to stride {stride / 2 ** got[1]:g}."
-    if doublings == 0:
-        return "no doubling, that is right. But look at build-head: has its road no convolution at all?"
-    return f"{doublings} doublings is right. Each has one convolution before it."
-
-
-@exercise
 def check_level_macs(answer: Callable[[int, int, int, int], Mapping[str, float]]) -> str | None:
-    """Exercise 2: multiply-adds of the head's 3x3 convolutions per level. Answer: a function of sizes and channels."""
+    """Exercise 1: multiply-adds of the head's 3x3 convolutions per level. Answer: a function of sizes and channels."""
     rng = random.Random(0)
     for _ in range(4):
         height, width = 32 * rng.randint(1, 4), 32 * rng.randint(1, 4)
@@ -114,7 +84,7 @@ def _hint_on_macs(
 
 @exercise
 def check_double(answer: Callable[[list[float]], Sequence[float]]) -> str | None:
-    """Exercise 3: a bilinear doubling of a row by hand. Answer: a function from a list to one twice as long."""
+    """Exercise 2: a bilinear doubling of a row by hand. Answer: a function from a list to one twice as long."""
     rng = random.Random(0)
     for length in (2, 5, 1, 8):
         row = [float(rng.randint(-9, 9)) * 16 for _ in range(length)]
@@ -148,7 +118,7 @@ def _doubled(row: Sequence[float], **how: object) -> list[float]:
 
 @exercise
 def check_reaches(answer: Callable[[str, set[str]], Iterable[str]]) -> str | None:
-    """Exercise 4: levels that change with a stage. Answer: a function of the stage and of the laterals taken out."""
+    """Exercise 3: levels that change with a stage. Answer: a function of the stage and of the laterals taken out."""
     cases: list[tuple[str, set[str]]] = [(stage, set()) for stage in _STAGES]
     cases += [("c5", {"c4"}), ("c4", {"c2", "c3"}), ("c5", {"c5"}), ("c3", {"c3", "c4"}), ("c2", {"c5"})]
     for stage, missing in cases:
