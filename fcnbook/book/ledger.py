@@ -82,7 +82,7 @@ class LedgerEntry:
         """What an entry's file holds: our fields, then those of result.json."""
         own = {name: getattr(self, name) for name in _OWN_FIELDS}
         crop = None if self.crop is None else list(self.crop)
-        return own | {"overrides": list(self.overrides), "crop": crop} | dataclasses.asdict(self.report)
+        return own | {"overrides": list(self.overrides), "crop": crop} | self.report.as_dict()
 
     @property
     def file_name(self) -> str:
@@ -242,7 +242,7 @@ def _checked(report: RunReport, own: dict[str, Any], where: str) -> LedgerEntry:
             f"Its mIoU {_percent(report.miou)} is not the mean of its IoUs, {_percent(statistics.fmean(ious))}: one of "
             "them was changed after the run."
         )
-    return LedgerEntry(
+    entry = LedgerEntry(
         report=report,
         overrides=tuple(map(one_line, overrides)),
         method=one_line(own["method"]),
@@ -252,6 +252,11 @@ def _checked(report: RunReport, own: dict[str, Any], where: str) -> LedgerEntry:
         note=one_line(own["note"]),
         where=where,
     )
+    try:
+        _compared(entry)
+    except ValueError as error:  # such as seconds that are infinite
+        raise InputError(f"It is damaged: {error}.") from None
+    return entry
 
 
 # Adding
@@ -422,7 +427,7 @@ def ledger_lines(entries: Iterable[LedgerEntry], rows: Iterable[PublishedRow] = 
 
 
 def _compared(entry: LedgerEntry) -> ComparedRun:
-    return checked_run(Path(entry.where), dataclasses.asdict(entry.report), entry.overrides)
+    return checked_run(Path(entry.where), entry.report.as_dict(), entry.overrides)
 
 
 def _lines_of(members: Sequence[tuple[LedgerEntry, ComparedRun]]) -> list[LedgerLine]:

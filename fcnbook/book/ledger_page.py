@@ -84,7 +84,7 @@ def ledger_page(lines: Sequence[LedgerLine], problems: Sequence[str] = ()) -> st
         script=Markup(script),
         script_hash=digest,
         columns=COLUMNS,
-        lines=[_shown(line) for line in lines],
+        lines=[shown_line(line) for line in lines],
         facts=_facts(lines),
         problems=problems,
         filters=_filters(lines),
@@ -124,7 +124,7 @@ def _filters(lines: Sequence[LedgerLine]) -> list[tuple[str, str, list[tuple[str
     ]
 
 
-def _shown(line: LedgerLine) -> dict[str, Any]:
+def shown_line(line: LedgerLine) -> dict[str, Any]:
     """What the template needs of a line."""
     cells = _cells(line)
     assert len(cells) == len(COLUMNS)
@@ -248,7 +248,7 @@ def _is_of_cpu(line: LedgerLine) -> bool:
 
 
 def _is_known(value: float | None) -> bool:
-    return value is not None and math.isfinite(value) and value >= 0
+    return value is not None and math.isfinite(value) and value > 0
 
 
 def _title(points: Sequence[LedgerLine], data: str) -> str:
@@ -290,20 +290,28 @@ def _draw(
         axes = figure.subplots()
         for place, name in enumerate(sets):
             colour = colours[place % len(colours)]
-            for line in points:
-                if line.data == name:
-                    marker, size = ("*", 70) if line.source == "ours" else ("o", 22)
-                    hollow = field == "memory_gib" and _is_of_cpu(line)
-                    fill = (
-                        {"facecolors": "none", "edgecolors": colour, "lw": 0.9}
-                        if hollow
-                        else {"color": colour, "lw": 0}
+            of_set = [line for line in points if line.data == name]
+            for is_ours, hollow in ((False, False), (True, False), (True, True)):
+                group = [
+                    places[id(line)]
+                    for line in of_set
+                    if (line.source == "ours", field == "memory_gib" and _is_of_cpu(line))
+                    == (is_ours, hollow)
+                ]
+                if group:
+                    axes.scatter(
+                        *zip(*group, strict=True),
+                        marker="*" if is_ours else "o",
+                        s=70 if is_ours else 22,
+                        alpha=0.85,
+                        facecolors="none" if hollow else colour,
+                        edgecolors=colour if hollow else "none",
+                        lw=0.9,
                     )
-                    axes.scatter(*places[id(line)], marker=marker, s=size, alpha=0.85, **fill)
             axes.scatter([], [], color=colour, s=22, label=_title(points, name)[:40])
         if any(line.source == "ours" for line in points):
             axes.scatter([], [], color=ink, marker="*", s=70, lw=0, label="ours")
-        costs = [cost for cost, _ in places.values() if cost > 0]
+        costs = [cost for cost, _ in places.values()]
         if costs and max(costs) > 50 * min(costs):
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")
