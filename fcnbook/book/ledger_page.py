@@ -227,7 +227,7 @@ def _chart(lines: Sequence[LedgerLine], field: str, label: str, title: str) -> d
     points = [line for line in lines if _is_known(line.miou) and _is_known(getattr(line, field))]
     factor = 1e-9 if field == "macs" else 1.0
     places = {id(line): (getattr(line, field) * factor, 100 * (line.miou or 0)) for line in points}
-    sets = list(dict.fromkeys(line.data for line in points))
+    sets = list(dict.fromkeys(line.data for line in lines if line.data))  # the same colours in both charts
     scored = sum(_is_known(line.miou) for line in lines)
     left_out = f"{len(points)} of the {scored} lines with a score have this figure and are drawn."
     if field == "memory_gib" and any(map(_is_of_cpu, points)):
@@ -236,7 +236,7 @@ def _chart(lines: Sequence[LedgerLine], field: str, label: str, title: str) -> d
     said = " ".join(
         f"On {_title(points, name)}, from cheap to dear: {names}." for name, names in best.items()
     )
-    images = {theme: _address(_draw(points, places, label, theme, field)) for theme in _INKS}
+    images = {theme: _address(_draw(points, places, sets, label, theme, field)) for theme in _INKS}
     alt = f"{title}: a dot per published row, a star per line of ours, coloured by data set. {left_out}"
     if said:
         alt += f" No line of the same data set and scale is both cheaper and better than these. {said}"
@@ -274,12 +274,12 @@ def _unbeaten(
 def _draw(
     points: Sequence[LedgerLine],
     places: Mapping[int, tuple[float, float]],
+    sets: Sequence[str],
     label: str,
     theme: str,
     field: str,
 ) -> str:
     """The chart as SVG."""
-    sets = dict.fromkeys(line.data for line in points)
     ink, grid, colours = _INKS[theme]
     inks = dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink
@@ -291,6 +291,8 @@ def _draw(
         for place, name in enumerate(sets):
             colour = colours[place % len(colours)]
             of_set = [line for line in points if line.data == name]
+            if not of_set:
+                continue
             for is_ours, hollow in ((False, False), (True, False), (True, True)):
                 group = [
                     places[id(line)]
@@ -299,8 +301,10 @@ def _draw(
                     == (is_ours, hollow)
                 ]
                 if group:
+                    costs, scores = zip(*group, strict=True)
                     axes.scatter(
-                        *zip(*group, strict=True),
+                        costs,
+                        scores,
                         marker="*" if is_ours else "o",
                         s=70 if is_ours else 22,
                         alpha=0.85,
@@ -311,13 +315,13 @@ def _draw(
             axes.scatter([], [], color=colour, s=22, label=_title(points, name)[:40])
         if any(line.source == "ours" for line in points):
             axes.scatter([], [], color=ink, marker="*", s=70, lw=0, label="ours")
-        costs = [cost for cost, _ in places.values()]
-        if costs and max(costs) > 50 * min(costs):
+        drawn = [cost for cost, _ in places.values()]
+        if drawn and max(drawn) > 50 * min(drawn):
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")
         axes.set(xlabel=label, ylabel="mIoU, percent")
         if points:
-            figure.legend(loc="outside lower center", ncols=4, fontsize=8)
+            figure.legend(loc="outside lower center", ncols=3, fontsize=8)
         else:
             axes.text(0.5, 0.5, "no line has this figure", ha="center", transform=axes.transAxes)
         file = io.StringIO()
