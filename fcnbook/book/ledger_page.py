@@ -234,7 +234,7 @@ def _chart(lines: Sequence[LedgerLine], field: str, label: str, title: str) -> d
         left_out += " Hollow: the peak of a whole process on a CPU, which is another quantity."
     best = {name: ", ".join(_unbeaten(points, places, name)) for name in sets}
     said = " ".join(
-        f"On {_title(points, name)}, from cheap to dear: {names}." for name, names in best.items()
+        f"On {_title(points, name)}, from cheap to dear: {names}." for name, names in best.items() if names
     )
     images = {theme: _address(_draw(points, places, sets, label, theme, field)) for theme in _INKS}
     alt = f"{title}: a dot per published row, a star per line of ours, coloured by data set. {left_out}"
