@@ -134,20 +134,26 @@ def read_entries(folder: Path | None = None) -> tuple[list[LedgerEntry], list[st
 def runs_below(folders: Iterable[Path]) -> tuple[list[LedgerEntry], list[str]]:
     """The finished runs in and below some folders, and a sentence for each that cannot be shown.
 
-    Links are not followed. Runs that have not finished are left out in silence.
+    Links are not followed. Runs that have not finished are left out, unless one of them is given itself.
 
     Raises:
         InputError: one of them is no folder.
     """
     found: dict[Path, None] = {}
+    empty = []
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder. Give run folders, or folders that hold some.")
-        for path, names, files in os.walk(folder):
-            names.sort()
-            if "result.json" in files and "recipe.json" in files:
-                found[Path(path)] = None
-    return _collected(found, entry_of_run)
+        below = [Path(path) for path, _, files in sorted(os.walk(folder)) if _RUN_FILES <= set(files)]
+        if not below and (folder / "recipe.json").exists():
+            below = [folder]  # it says that it has not finished
+        empty += [] if below else [f"{folder} holds no finished run."]
+        found |= dict.fromkeys(below)
+    entries, problems = _collected(found, entry_of_run)
+    return entries, [*empty, *problems]
+
+
+_RUN_FILES = {"recipe.json", "result.json"}
 
 
 def _collected(paths: Iterable[Path], read: Any) -> tuple[list[LedgerEntry], list[str]]:
@@ -167,6 +173,7 @@ def read_entry(path: Path) -> LedgerEntry:
         InputError: the file cannot be read or is damaged; the sentence names it.
     """
     try:
+        _refuse_other_kinds(path)
         found = read_json(path)
         if not isinstance(found, dict):
             raise InputError("It holds no JSON object.")
@@ -190,6 +197,7 @@ def entry_of_run(folder: Path) -> LedgerEntry:
     """
     run_dir = RunDir(folder)
     try:
+        _refuse_other_kinds(run_dir.recipe_file, run_dir.result_file, run_dir.events_file)
         fields, recipe = run_dir.result(), run_dir.stored_recipe()
         if recipe is None:
             raise InputError("There is no recipe.json.")
@@ -208,6 +216,17 @@ def entry_of_run(folder: Path) -> LedgerEntry:
         return _checked(RunReport.from_dict(fields), own, str(folder))
     except (InputError, OSError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder} cannot be shown. {error}") from None
+
+
+def _refuse_other_kinds(*paths: Path) -> None:
+    """Raise where something is there that is no file: reading a pipe would wait for ever.
+
+    Raises:
+        InputError: names the first one.
+    """
+    for path in paths:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is no file.")
 
 
 def _full(recipe: Recipe) -> Recipe:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import re
 import shutil
 import statistics
@@ -26,6 +27,7 @@ from fcnbook.book.ledger import (
     results_table,
     runs_below,
 )
+from fcnbook.book.ledger_page import shown_line
 from fcnbook.files import InputError, write_json
 from fcnbook.published import PUBLISHED
 from fcnbook.recipe import Execution, recipe_from_dict, recipe_hash
@@ -260,6 +262,76 @@ def test_runs_are_found_below_folders_and_damaged_ones_are_named(finished, folde
     assert len(problems) == 1 and problems[0].startswith(f"{deep} cannot be shown. ")
     with pytest.raises(InputError, match="nowhere is no folder"):
         runs_below([tmp_path / "nowhere"])
+    RunDir(folder).result_file.unlink()
+    (tmp_path / "empty").mkdir()
+    entries, problems = runs_below([tmp_path / "empty", folder])
+    assert entries == [] and problems == [
+        f"{tmp_path / 'empty'} holds no finished run.",
+        f"{folder} cannot be shown. It has not finished, it is at step 2 of 2; the command that started it resumes it.",
+    ]
+
+
+ODD = [
+    None,
+    True,
+    -1,
+    0,
+    2**70,
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "x" * 5000,
+    "\x1b[2J\n",
+    [],
+    [[]],
+    {},
+    {"a": 1},
+]
+
+
+def test_no_field_of_a_run_can_do_more_than_a_sentence(folder):
+    """Every field of result.json and of the recipe in turn holds what it should not."""
+    result, stored = RunDir(folder).result(), RunDir(folder).recipe()
+    refused = shown = 0
+    for odd in ODD:
+        for name in result:
+            write_json(RunDir(folder).result_file, result | {name: odd})
+            outcome = outcome_of(folder)
+            refused, shown = refused + (outcome is None), shown + (outcome is not None)
+        write_json(RunDir(folder).result_file, result)
+        for name in stored["recipe"]:
+            change_recipe(folder, recipe=stored["recipe"] | {name: odd})
+            outcome_of(folder)
+        for name in stored:
+            write_json(RunDir(folder).recipe_file, stored | {name: odd})
+            outcome_of(folder)
+        write_json(RunDir(folder).recipe_file, stored)
+    assert refused > 200 and shown > 50
+
+
+def outcome_of(folder):
+    """The lines of the run and the row of its cells, None where it is refused in a sentence."""
+    entries, problems = runs_below([folder])
+    assert len(entries) + len(problems) == 1
+    assert all(text.isprintable() for text in problems)
+    if problems:
+        return None
+    (line,) = ledger_lines(entries)
+    assert results_table([line]).count("\n") == 2 and json.loads(as_json([line])) and as_csv([line])
+    return shown_line(line)
+
+
+@pytest.mark.parametrize("name", ["result.json", "recipe.json", "events.jsonl"])
+def test_a_pipe_is_not_waited_for(folder, tmp_path, name):
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    _, problems = runs_below([folder])
+    assert problems == [f"{folder} cannot be shown. {folder / name} is no file."]
+    os.mkfifo(tmp_path / "x.json")
+    assert read_entries(tmp_path)[1][0].startswith(
+        f"{tmp_path / 'x.json'} is no entry of the ledger ({tmp_path}"
+    )
 
 
 def test_a_run_that_is_in_the_ledger_too_counts_once(finished, tmp_path):
