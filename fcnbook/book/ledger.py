@@ -381,6 +381,8 @@ class LedgerLine:
     key: str
     """Of a published row, such as "000-01"; "" for ours."""
     recipe: str | None
+    overrides: tuple[str, ...] = ()
+    """What was changed by hand."""
     method: str
     backbone: str
     data: str
@@ -416,6 +418,11 @@ class LedgerLine:
     protocol: str
     reasons: dict[str, str] = field(default_factory=dict)
     """Field -> why it is blank, or how it was measured."""
+
+    @property
+    def title(self) -> str:
+        """Recipe and overrides; "" for rows that were only timed."""
+        return " ".join([self.recipe or "", *self.overrides])
 
     @property
     def data_title(self) -> str:
@@ -501,6 +508,7 @@ def _our_line(entries: Sequence[LedgerEntry], group: SeedGroup | None) -> Ledger
         source="ours",
         key="",
         recipe=report.recipe,
+        overrides=first.overrides,
         method=first.method,
         backbone=first.backbone,
         data=report.data,
@@ -528,11 +536,10 @@ def _our_line(entries: Sequence[LedgerEntry], group: SeedGroup | None) -> Ledger
 
 
 def _our_note(entries: Sequence[LedgerEntry]) -> str:
-    first, execution = entries[0], entries[0].report.execution
-    parts = [f"Changed by hand: {', '.join(first.overrides)}."] if first.overrides else []
+    execution = entries[0].report.execution
     fast = [f"precision {execution['precision']}"] if execution.get("precision") else []
     fast += ["compiled"] if execution.get("compile") else []
-    parts += [f"Executed with {' and '.join(fast)}."] if fast else []
+    parts = [f"Executed with {' and '.join(fast)}."] if fast else []
     parts += [note for note in dict.fromkeys(entry.note for entry in entries) if note]
     commits = dict.fromkeys(entry.report.git_commit or "" for entry in entries)
     dates = sorted({entry.report.date for entry in entries})
@@ -640,8 +647,7 @@ def results_table(lines: Sequence[LedgerLine]) -> str:
     for line in lines:
         if line.source == "ours":
             crop = "" if line.crop is None else " at {}x{}".format(*line.crop)
-            changes = line.note.partition("Changed by hand: ")[2].partition(". ")[0]
-            texts = [f"{line.recipe} {changes}".strip(), f"{line.data_title}{crop}", line.scale]
+            texts = [line.title, f"{line.data_title}{crop}", line.scale]
             cells.append(
                 [
                     *map(markdown_text, texts),
@@ -674,6 +680,7 @@ def as_csv(lines: Sequence[LedgerLine]) -> str:
     for line in lines:
         found = {name: getattr(line, name) for name in names}
         found["crop"] = "" if line.crop is None else "{}x{}".format(*line.crop)
+        found["overrides"] = " ".join(line.overrides)
         found["seeds"] = " ".join(map(str, line.seeds))
         writer.writerow([_no_formula(found[name]) for name in names])
     return text.getvalue()

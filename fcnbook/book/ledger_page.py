@@ -130,7 +130,7 @@ def shown_line(line: LedgerLine) -> dict[str, Any]:
     assert len(cells) == len(COLUMNS)
     verdict = "" if line.verdict_text == line.verdict else line.verdict_text
     below = [
-        ("recipe", line.recipe or ""),
+        ("recipe", line.title),
         ("verdict", verdict),
         ("scored", line.protocol),
         ("note", line.note),

@@ -178,7 +178,7 @@ def test_changes_that_are_said_enter(folder, tmp_path):
     file = add(folder, note="A print was added.", folder=tmp_path / "ledger")
     assert file.name == f"{NAME}-tiny-optim.lr=0.5-2-seed0.json"
     (line,) = ledger_lines([read_entry(file)])
-    assert line.note.startswith("Changed by hand: optim.lr=0.5. A print was added. ")
+    assert line.overrides == ("optim.lr=0.5",) and line.note.startswith("A print was added. ")
     assert line.note.endswith(", code 0123456789ab+changes.")
     assert f"| {NAME} optim.lr=0.5 |" in results_table([line]).replace("&#95;", "_")
 

@@ -168,8 +168,8 @@ TEXTS = (
 
 
 def test_what_a_line_says_is_text():
-    plain = shown(line(**{field: f"plain {field}" for field in TEXTS}))
-    page = shown(line(**{field: f"{ATTACK} {field}" for field in TEXTS}))
+    plain = shown(line(**{field: f"plain {field}" for field in TEXTS}, overrides=("plain",)))
+    page = shown(line(**{field: f"{ATTACK} {field}" for field in TEXTS}, overrides=(ATTACK,)))
     for field in TEXTS:
         assert f"{ATTACK} {field}" in page.text, "shown as it is written"
     assert page.tags == plain.tags and page.tags.count("script") == 1
@@ -213,6 +213,12 @@ def test_every_field_of_a_line_is_shown():
         if field.name in ("batch", "seconds", "miou_ms_flip_sd", "key", "source"):
             continue  # in CSV and JSON only, or without effect on a line of ours
         other = "other" if isinstance(getattr(line(), field.name), str) else 7
-        other = {"crop": (9, 9), "seeds": (7,), "reasons": {}, "macs": 7 * 10**9}.get(field.name, other)
+        other = {
+            "overrides": ("optim.lr=1",),
+            "crop": (9, 9),
+            "seeds": (7,),
+            "reasons": {},
+            "macs": 7 * 10**9,
+        }.get(field.name, other)
         other = {"parameters": 7_000_000, "reasons": line().reasons | {"aacc": "x"}}.get(field.name, other)
         assert shown_line(line(**{field.name: other})) != known, field.name
