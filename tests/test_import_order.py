@@ -38,7 +38,11 @@ INNER_ORDER = {
         ["launch"],
     ],
     "probes": [["taps"], ["larger"]],
-    "book": [["agree", "headless"], ["exercises", "seeds", "gallery", "wrong_labels", "comparison"]],
+    "book": [
+        ["agree", "headless"],
+        ["exercises", "seeds", "gallery", "wrong_labels", "comparison", "ledger"],
+        ["ledger_page"],
+    ],
 }
 """The same inside a folder. In the other folders no module imports its sibling, unless that begins with `_`."""
 FILES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

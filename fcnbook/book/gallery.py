@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from fcnbook.book._pages import environment
 from fcnbook.book.headless import notebook_folder
 from fcnbook.files import write_atomic
 from fcnbook.runs.folder import RunDir
@@ -102,22 +101,11 @@ def write_gallery(out: Path, entries: Sequence[GalleryEntry], title: str) -> Pat
     if any(entry["page"] for entry in shown):
         glossary_to_html(out)
     path = out / "index.html"
-    page = _environment().get_template("gallery.html.jinja").render(title=title, facts=facts, entries=shown)
+    templates = environment()
+    templates.filters["duration"] = _duration
+    page = templates.get_template("gallery.html.jinja").render(title=title, facts=facts, entries=shown)
     write_atomic(path, page.encode())
     return path
-
-
-def _environment() -> Environment:
-    """Templates that escape every value: what a run folder says is text, whatever it holds."""
-    environment = Environment(
-        loader=PackageLoader("fcnbook.book"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["duration"] = _duration
-    return environment
 
 
 def _shown(out: Path, entry: GalleryEntry) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from fcnbook.cli._checks import bench_row, doctor_checkpoint, verify_row
 from fcnbook.cli._common import count, positive, say, seconds, seed, seeds, size, steps
 from fcnbook.cli._compare import show_comparison
 from fcnbook.cli._data import NAMES, cache_data, check_data, prepare_data
+from fcnbook.cli._ledger import show_ledger
 from fcnbook.cli._models import export_model, predict_images
 from fcnbook.cli._recipes import TABLES, list_recipes, show_cost
 from fcnbook.cli._runs import run_book, run_recipe, watch_run
@@ -30,6 +31,7 @@ examples:
   fcnbook run fcn_r18-d8_360x480_10k_camvid --scale tiny --set optim.lr=0.01  the same with one field changed
   fcnbook run fcn_r18-d8_360x480_10k_camvid --scale tiny --seeds 0,1,2        mean and standard deviation
   fcnbook compare runs/*-tiny-seed*                                           one table, IoU of each class
+  fcnbook ledger runs                                                         all of them beside the published rows
   fcnbook verify 000-01 --data-root data/cityscapes                           does the published file give its score?
   fcnbook data check cityscapes --data-root data/cityscapes                   before a GPU hour is spent
   fcnbook doctor checkpoint weights/fcn_r50-d8_512x1024_40k_cityscapes.pth    what is this file?
@@ -201,6 +203,30 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--csv", type=Path, help='file for one line per run, "-" prints it instead')
     command.add_argument("--json", type=Path, help='file for everything, "-" prints it instead')
     command.add_argument("--plot", type=Path, help="file for loss and validation curves, NAME.png")
+
+    command = add(
+        "ledger", show_ledger, "show our runs beside the published rows, as a page; add a run to them"
+    )
+    command.add_argument(
+        "runs",
+        metavar="FOLDER",
+        nargs="*",
+        type=Path,
+        help="show the finished runs in and below it too; default: only the runs that are in the ledger",
+    )
+    command.add_argument("--out", type=Path, help="file for the page (ledger.html)")
+    command.add_argument("--csv", type=Path, help='file for the whole table, "-" prints it instead')
+    command.add_argument("--json", type=Path, help='the same as JSON, "-" prints it instead')
+    command.add_argument(
+        "--add",
+        metavar="RUN",
+        type=Path,
+        action="append",
+        default=[],
+        help="a run folder that enters the ledger",
+    )
+    command.add_argument("--note", help="what a reader must know of the run that is added")
+    command.add_argument("--ledger", type=Path, help="folder of the entries (notebooks/results/ledger)")
 
     command = add("book", run_book, "execute all notebooks, and write a gallery of what they predict")
     command.add_argument("--scale", choices=SCALES, default="tiny", help="size of the run (tiny)")

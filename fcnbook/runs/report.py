@@ -41,11 +41,15 @@ class Provenance:
     date: str
     """Such as 2026-11-25, in UTC."""
 
-    def save(self, path: Path) -> None:
-        """Write the whole report atomically as JSON: its own fields first, then these."""
+    def as_dict(self) -> dict[str, Any]:
+        """The whole report as JSON can hold it: its own fields first, then these."""
         fields = dataclasses.asdict(self)
         last = {field.name: fields.pop(field.name) for field in dataclasses.fields(Provenance)}
-        write_json(path, fields | last)
+        return fields | last
+
+    def save(self, path: Path) -> None:
+        """Write the whole report atomically."""
+        write_json(path, self.as_dict())
 
 
 def find_provenance(device: torch.device, hardware: str) -> Provenance:

@@ -392,7 +392,7 @@ def read_run(path: str | os.PathLike[str]) -> ComparedRun:
             recipe.get("recipe", {}).get("overrides") if isinstance(recipe.get("recipe"), dict) else ()
         )
     try:
-        return _checked(path, found, overrides or ())
+        return checked_run(path, found, overrides or ())
     except (KeyError, TypeError, ValueError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{file} is no result of a run, or is damaged: {what}. Leave it out.") from None
@@ -423,8 +423,13 @@ def _read_object(file: Path, advice: str) -> dict[str, Any]:
     return found
 
 
-def _checked(path: Path, found: dict[str, Any], overrides: Any) -> ComparedRun:
-    """The fields that a comparison needs.
+def checked_run(path: Path, found: dict[str, Any], overrides: Any) -> ComparedRun:
+    """The fields of a result.json that a comparison needs.
+
+    Args:
+        path: where it comes from.
+        found: the object in it.
+        overrides: what was changed by hand, a list of texts.
 
     Raises:
         KeyError: one is missing.
