@@ -22,6 +22,11 @@ def test_four_workers_per_core_are_the_most():
         check_execution(Execution(workers=TOO_MANY), 0)
 
 
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_the_first_and_the_last_seed(seed):
+    check_execution(Execution(), seed)
+
+
 @pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
 def test_seeds_have_63_bits(seed):
     with pytest.raises(InputError, match=r"A seed is a whole number from 0 to 2\^63 - 1"):
