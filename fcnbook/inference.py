@@ -52,7 +52,7 @@ def normalize(
         images: (N, C, H, W) uint8 or float32, RGB first, on the device that is to do the work.
         mean: of each channel, on the 0 to 255 scale.
         std: the same.
-        windows: (N, 4) int64, one `Window` an image; None when there is no padding.
+        windows: (N, 4) int64, one `Window` per image; None when there is no padding.
 
     Returns:
         (N, C, H, W) float32 on the device of the images; floating point images keep their precision.

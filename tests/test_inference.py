@@ -503,3 +503,10 @@ def test_half_precision_on_the_device():
     assert seen == [torch.float32, torch.float16]
     assert half.dtype == torch.float32
     assert 0 < (half - full).abs().max() < 0.05 * full.abs().max()
+
+
+def test_normalising_makes_nothing_on_another_device():
+    """The meta device stands for a GPU: what is made on the CPU cannot be mixed with it."""
+    images = torch.empty(2, 3, 8, 12, dtype=torch.uint8, device="meta")
+    out = normalize(images, (1.0, 2.0, 3.0), (1.0, 1.0, 2.0), torch.tensor([[0, 0, 8, 12]] * 2))
+    assert out.device == images.device and out.shape == images.shape and out.dtype == torch.float32
