@@ -3,8 +3,6 @@
 pytest -m slow tests/test_jpu_orderings.py -s     # 9 networks, about 8 minutes on 2 cores
 """
 
-import copy
-
 import pytest
 import torch
 from test_streets_orderings import on_streets, scores_on_fresh_scenes
@@ -16,7 +14,7 @@ from fcnbook.hub import load
 from fcnbook.inference import normalize
 from fcnbook.models.layers import resize
 from fcnbook.models.necks import JPU
-from fcnbook.probes import r_squared
+from fcnbook.probes import exact_twin, r_squared
 from fcnbook.recipe import JPUSpec
 from fcnbook.recipes import scaled
 from fcnbook.runs.folder import run_folder
@@ -50,7 +48,7 @@ def test_jpu_brings_detail_and_keeps_the_wide_view(seed, tmp_path):
 def r2_of_dense_map(recipe, seed, folder):
     """R squared of the dense c5 from the stages of a trained D32, on scenes of the test split."""
     model = load(run_folder(recipe, seed, folder), device="cpu")
-    twin = dense_twin(model.backbone)
+    twin = exact_twin(model.backbone)
     learn, ask = (maps(model, twin, recipe, *which) for which in (("train", 200), ("test", 60)))
     size = learn["dense"].shape[-2:]
     found = {"bilinear": r_squared(resize(ask["c5"], size, False), ask["dense"])}
@@ -66,16 +64,6 @@ def r2_of_dense_map(recipe, seed, folder):
     }.items():
         found[name] = fitted(model.backbone.stages, dilations, learn, ask, seed)
     return found
-
-
-def dense_twin(backbone):
-    twin, removed = copy.deepcopy(backbone), 1
-    for block in (*twin.layer3, *twin.layer4):
-        block.conv1.dilation = block.conv1.padding = (removed, removed)
-        block.conv1.stride = block.downsample[0].stride = (1, 1)
-        removed *= 2
-        block.conv2.dilation = block.conv2.padding = (removed, removed)
-    return twin
 
 
 @torch.no_grad()

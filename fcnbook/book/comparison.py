@@ -174,7 +174,4 @@ def _figure(width: int, height: int, room: tuple[int, int, int, int]) -> tuple[F
     """A figure of this size in pixels, and axes that leave room left, above, right and below."""
     left, top, right, bottom = room
     figure = Figure(figsize=(width / charts.DPI, height / charts.DPI))
-    axes = figure.add_axes(
-        (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
-    )
-    return figure, axes
+    return figure, charts.axes_at(figure, left, top, width - right, height - bottom)

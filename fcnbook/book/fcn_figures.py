@@ -51,8 +51,8 @@ def draw_stamps(
                 one = slice(k * stride, k * stride + size)
                 shade = axes.fill_between(places[one], stamp[one], color="#e3edf8")
                 axes.plot(places[one], stamp[one], color="#8db4dd", lw=1)
-            (line,) = axes.plot(places, total, "o-", color="#0072b2", ms=3, lw=1)
-            (given,) = axes.plot(range(len(values)), values, "s", color="#d55e00", ms=6)
+            (line,) = axes.plot(places, total, "o-", color=charts.LINE_COLOURS[0], ms=3, lw=1)
+            (given,) = axes.plot(range(len(values)), values, "s", color=charts.LINE_COLOURS[1], ms=6)
             axes.set(ylim=(-1, 17), yticks=(0, 4, 8, 16), title=title)
         panels[0].legend(
             [given, shade, line], ["given", "a stamp each", "sum"], loc="upper left", ncols=3, fontsize=9
@@ -75,7 +75,7 @@ def draw_distances(
     """
     bands = [f"{a} to {b}" for a, b in pairwise(starts)] + [f"{starts[-1]} +"]
     with charts.style():
-        figure = Figure(figsize=(width / 100, 2.9))
+        figure = Figure(figsize=(width / charts.DPI, 2.9))
         for axes, (title, lines) in zip(
             figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
         ):

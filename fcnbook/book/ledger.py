@@ -45,9 +45,11 @@ from fcnbook.recipe import (
 from fcnbook.recipes import RECIPES, chosen_recipe
 from fcnbook.runs.folder import RunDir, run_folder
 from fcnbook.runs.report import RunReport
-from fcnbook.viewers.compare import ComparedRun, SeedGroup, checked_run, seed_group, spread
+from fcnbook.viewers.compare import ComparedRun, SeedGroup, checked_run, percent, seed_group
 
 Source = Literal["ours", "published"]
+MEMORY_OF_PROCESS = "peak of the whole process on a CPU"
+"""The reason beside a `memory_gib` that is another quantity than the allocated memory of a GPU."""
 _COMMAND = "fcnbook ledger --add"
 
 
@@ -258,7 +260,7 @@ def _checked(report: RunReport, own: dict[str, Any], where: str) -> LedgerEntry:
     ious = [iou for iou in report.iou_per_class if iou is not None and not math.isnan(iou)]
     if ious and not abs(statistics.fmean(ious) - report.miou) < 1e-5:
         raise InputError(
-            f"Its mIoU {_percent(report.miou)} is not the mean of its IoUs, {_percent(statistics.fmean(ious))}: one of "
+            f"Its mIoU {percent(report.miou)} is not the mean of its IoUs, {percent(statistics.fmean(ious))}: one of "
             "them was changed after the run."
         )
     entry = LedgerEntry(
@@ -434,7 +436,7 @@ class LedgerLine:
         value, sd = getattr(self, name), getattr(self, f"{name}_sd")
         if value is None:
             return ""
-        return _percent(value) if sd is None else f"{_percent(value)} ± {_percent(sd)}"
+        return percent(value) if sd is None else f"{percent(value)} ± {percent(sd)}"
 
 
 def ledger_lines(entries: Iterable[LedgerEntry], rows: Iterable[PublishedRow] = ()) -> list[LedgerLine]:
@@ -482,10 +484,6 @@ def _our_line(entries: Sequence[LedgerEntry], group: SeedGroup | None) -> Ledger
             return None
         return statistics.fmean(values)
 
-    def sd(name: str) -> float | None:
-        found = spread([getattr(report, name) for report in reports])
-        return None if found is None else found.sd
-
     no_score = (
         "its score is not a number" if len(entries) == 1 else "the score of one of the seeds is not a number"
     )
@@ -496,7 +494,7 @@ def _our_line(entries: Sequence[LedgerEntry], group: SeedGroup | None) -> Ledger
     reasons.setdefault(
         "memory_gib",
         reasons.pop("peak_memory_gib", "")
-        or ("peak of allocated memory in training" if on_gpu else "peak of the whole process on a CPU"),
+        or ("peak of allocated memory in training" if on_gpu else MEMORY_OF_PROCESS),
     )
     speed = mean("images_per_second", "not recorded")
     reasons.setdefault("images_per_second", "in training")
@@ -519,8 +517,8 @@ def _our_line(entries: Sequence[LedgerEntry], group: SeedGroup | None) -> Ledger
         seeds=tuple(r.seed for r in reports),
         runs=len(entries),
         **scores,
-        miou_sd=sd("miou"),
-        miou_ms_flip_sd=sd("miou_ms_flip"),
+        miou_sd=group.miou.sd if group and group.miou else None,
+        miou_ms_flip_sd=group.miou_ms_flip.sd if group and group.miou_ms_flip else None,
         parameters=report.parameters,
         macs=report.flops // 2,
         memory_gib=memory,
@@ -594,7 +592,7 @@ def _published_line(row: PublishedRow) -> LedgerLine:
         reasons["macs"] = "as printed, batch norm counted too, halved from FLOPs"
     averaged = row.miou_avg is not None
     if averaged:
-        reasons["miou"] = f"the best of {AVERAGED_RUNS} runs; their mean is {_percent(row.miou_avg)}"
+        reasons["miou"] = f"the best of {AVERAGED_RUNS} runs; their mean is {percent(row.miou_avg)}"
     reasons["miou_sd"] = "the source prints no spread"
     if figures["mem_gb"] is not None:
         reasons["memory_gib"] = "largest training memory of one GPU, as printed"
@@ -654,8 +652,8 @@ def results_table(lines: Sequence[LedgerLine]) -> str:
                     f"{line.num_steps:,}",
                     ", ".join(map(str, line.seeds)),
                     line.score_text() or "-",
-                    _percent(line.macc),
-                    _percent(line.aacc),
+                    percent(line.macc),
+                    percent(line.aacc),
                     f"{(line.parameters or 0) / 1e6:.2f}",
                     f"{(line.macs or 0) / 1e9:.2f}",
                     "-" if line.seconds is None else f"{line.seconds:.0f}",
@@ -689,7 +687,3 @@ def as_csv(lines: Sequence[LedgerLine]) -> str:
 def _no_formula(value: Any) -> Any:
     """A text that a spreadsheet shows and does not compute."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
-
-
-def _percent(score: float | None) -> str:
-    return "-" if score is None else f"{100 * score:.2f}"

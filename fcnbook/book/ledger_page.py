@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from fcnbook.book._pages import environment
 from fcnbook.book.comparison import unbeaten
-from fcnbook.book.ledger import LedgerLine
+from fcnbook.book.ledger import MEMORY_OF_PROCESS, LedgerLine
 from fcnbook.viewers import charts
 
 
@@ -112,15 +112,11 @@ def _filters(lines: Sequence[LedgerLine]) -> list[tuple[str, str, list[tuple[str
         key=lambda pair: pair[1],
     )
     methods = sorted({line.method for line in lines})
-    sources = [
-        pair
-        for pair in (("ours", "ours"), ("published", "published"))
-        if pair[0] in {ln.source for ln in lines}
-    ]
+    sources = sorted({line.source for line in lines})
     return [
         ("set", "data set", sets),
         ("method", "method", [(name, name) for name in methods]),
-        ("source", "source", sources),
+        ("source", "source", [(name, name) for name in sources]),
     ]
 
 
@@ -244,7 +240,7 @@ def _chart(lines: Sequence[LedgerLine], field: str, label: str, title: str) -> d
 
 
 def _is_of_cpu(line: LedgerLine) -> bool:
-    return line.source == "ours" and line.reasons["memory_gib"].endswith("CPU")
+    return line.reasons.get("memory_gib") == MEMORY_OF_PROCESS
 
 
 def _is_known(value: float | None) -> bool:

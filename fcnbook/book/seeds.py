@@ -25,7 +25,7 @@ from fcnbook.build import build_dataset
 from fcnbook.evaluation import score
 from fcnbook.files import InputError, read_json, write_json
 from fcnbook.hub import load
-from fcnbook.labels import IGNORE_INDEX
+from fcnbook.metrics import confusion_matrix
 from fcnbook.recipe import Recipe, recipe_hash
 from fcnbook.runs.folder import run_folder
 from fcnbook.runs.report import find_provenance, hardware_name
@@ -136,12 +136,14 @@ def _rounded(iou: float) -> float | None:
 
 def image_counts(model: nn.Module, recipe: Recipe, split: str = "test") -> dict[str, str]:
     """A `Measure`: pixels of each class in each image, so that the images can be drawn again; `counts_of` reads it."""
-    counts: list[list[tuple[int, int]]] = []
+    counts: list[np.ndarray] = []
 
     def count(index: int, sample: Sample, mask: np.ndarray) -> None:
-        labelled = sample.labels != IGNORE_INDEX
-        pairs = [(sample.labels == k, (mask == k) & labelled) for k in range(recipe.data.num_classes)]
-        counts.append([(int((true & pred).sum()), int((true | pred).sum())) for true, pred in pairs])
+        found = confusion_matrix(
+            torch.from_numpy(mask), torch.from_numpy(sample.labels), recipe.data.num_classes
+        ).numpy()
+        right = found.diagonal()
+        counts.append(np.stack([right, found.sum(0) + found.sum(1) - right], 1))
 
     score(model, build_dataset(recipe, split), recipe, on_sample=count)
     return {"counts": base64.b64encode(zlib.compress(np.array(counts, "<u4").tobytes(), 9)).decode()}

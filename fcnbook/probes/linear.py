@@ -86,8 +86,8 @@ def _cells(model: Segmenter, recipe: Recipe, sample: Sample) -> dict[str, tuple[
         if model.neck is not None:
             maps |= model.neck(maps)
     height, width = max((map_.shape[-2:] for map_ in maps.values()), key=lambda size: size[0] * size[1])
-    middles = [((np.arange(cells) + 0.5) * side / cells).astype(int)
-               for cells, side in zip((height, width), sample.labels.shape, strict=True)]  # fmt: skip
+    rows_and_columns = zip((height, width), sample.labels.shape, strict=True)
+    middles = [((np.arange(cells) + 0.5) * side / cells).astype(int) for cells, side in rows_and_columns]
     labels = torch.from_numpy(sample.labels[np.ix_(*middles)].astype(np.int64)).flatten()
     there = labels != IGNORE_INDEX
     found = {}

@@ -117,7 +117,7 @@ def lines_figure(
             (0, _ROW, {"lr": rates}, "Learning rate"),
         )
         for left, top, lines, title in plots:
-            axes = _axes_at(figure, left + 58, top + 34, left + half - 24, top + _ROW - 46)
+            axes = axes_at(figure, left + 58, top + 34, left + half - 24, top + _ROW - 46)
             plot_lines(axes, lines, title)
             if num_steps:
                 axes.set_xlim(0, num_steps)
@@ -136,7 +136,7 @@ def loss_chart(losses: Mapping[str, Points], width: int = 640) -> RGBImage:
     """
     with style():
         figure = Figure(figsize=(width / DPI, _ROW / DPI))
-        plot_lines(_axes_at(figure, 40, 34, width - 16, _ROW - 44), losses, "Loss")
+        plot_lines(axes_at(figure, 40, 34, width - 16, _ROW - 44), losses, "Loss")
         return drawn(figure)
 
 
@@ -161,7 +161,7 @@ def ious_figure(
     with style():
         figure = Figure(figsize=(width / DPI, max(_ROW, bottom + 6) / DPI))
         left, right = 24 + name_width, width - 66
-        axes = _axes_at(figure, left, 34, right, bottom)
+        axes = axes_at(figure, left, 34, right, bottom)
         plot_ious(axes, names, ious, colours, title)
         axes.set_title(title, x=(10 - left) / (right - left))  # it may be longer than the bars
     return figure
@@ -181,7 +181,7 @@ def dots_figure(groups: Mapping[str, Sequence[Mapping[str, float]]], title: str,
     step = len(series) + 1
     with style():
         figure = Figure(figsize=(width / DPI, 250 / DPI))
-        axes = _axes_at(figure, 40, 56, width - 10, 222)
+        axes = axes_at(figure, 40, 56, width - 10, 222)
         for group, rows in enumerate(groups.values()):
             for row in rows:
                 places = [group * step + series.index(name) for name in row]
@@ -251,7 +251,7 @@ def network_colours(names: Iterable[str]) -> dict[str, str]:
     return {name: NETWORK_COLOURS.get(name) or next(spare) for name in dict.fromkeys(names)}
 
 
-def _axes_at(figure: Figure, left: int, top: int, right: int, bottom: int) -> Axes:
+def axes_at(figure: Figure, left: int, top: int, right: int, bottom: int) -> Axes:
     """Axes between these pixels, counted from the upper left corner."""
     width, height = (size * DPI for size in figure.get_size_inches())
     return figure.add_axes(
@@ -334,7 +334,7 @@ def phase_chart(phases: Mapping[str, np.ndarray], width: int = 900) -> RGBImage:
     figure = Figure((len(phases) * panel / DPI, (panel + title) / DPI), dpi=DPI)
     with style():
         for place, (name, values) in enumerate(phases.items()):
-            axes = _axes_at(figure, place * panel + 4, title + 4, (place + 1) * panel - 4, panel + title - 4)
+            axes = axes_at(figure, place * panel + 4, title + 4, (place + 1) * panel - 4, panel + title - 4)
             axes.imshow(values, cmap="RdYlGn", vmin=0, vmax=1)
             for (row, column), value in np.ndenumerate(values):
                 dark = value < 0.12 or value > 0.9

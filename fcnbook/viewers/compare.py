@@ -138,7 +138,7 @@ class Comparison:
         for place, run in enumerate(self.runs):
             setting = [run.recipe, " ".join(run.overrides) or "-", run.scale, run.data, str(run.num_steps)]
             cost = [f"{run.parameters / 1e6:.2f}", f"{run.flops / 1e9:.2f}"]
-            values = [_percent(getattr(run, score)) for score in scores]
+            values = [percent(getattr(run, score)) for score in scores]
             line = [str(place + 1), *setting, str(run.seed), *values, *cost, f"{run.seconds:.0f}"]
             lines.append([*line, run.verdict])
             if place in ends:
@@ -162,7 +162,7 @@ class Comparison:
         for index, name in enumerate(first.classes):
             differences = [_difference(self.runs[place], first, index) for place in others]
             shown = ["-" if d is None else f"{100 * d:+.2f}" for d in differences]
-            lines.append([name, _percent(first.iou_per_class[index]), *shown])
+            lines.append([name, percent(first.iou_per_class[index]), *shown])
         return lines
 
     def as_dict(self) -> dict[str, Any]:
@@ -512,7 +512,8 @@ def _curves(run: ComparedRun) -> tuple[Points, Points] | None:
 # Words
 
 
-def _percent(score: Score) -> str:
+def percent(score: Score) -> str:
+    """A score as tables print it, such as "54.55"; "-" where it is blank."""
     return "-" if score is None else f"{100 * score:.2f}"
 
 
