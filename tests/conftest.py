@@ -13,12 +13,22 @@ _TESTS = os.path.dirname(__file__)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_TESTS, os.environ.get("PYTHONPATH")]))
 
 
-@pytest.fixture
-def two_threads():
-    """For trainings of tiny scale: the book's figures are those of two threads, and their last digits depend on it."""
+def _with_threads(count):
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(count)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def one_thread():
+    """For times of one core."""
+    yield from _with_threads(1)
+
+
+@pytest.fixture
+def two_threads():
+    """For trainings of tiny scale: the book's figures are those of two threads, and their last digits depend on it."""
+    yield from _with_threads(2)

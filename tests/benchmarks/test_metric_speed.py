@@ -14,14 +14,6 @@ NUM_CLASSES = 19
 
 
 @pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
 def maps(one_thread):
     """A blocky label map with 5 % void, and a prediction that is right on 90 % of the pixels."""
     rng = np.random.default_rng(0)

@@ -9,6 +9,8 @@ from torch import nn
 
 from fcnbook.models.layers import PyramidAverage
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 GRIDS = (1, 2, 3, 6)
 SHAPE = (1, 2048, 128, 256)
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -21,14 +23,6 @@ class AdaptivePools(nn.Module):
 
     def forward(self, x):
         return [pool(x) for pool in self.pools]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=FORMATS)

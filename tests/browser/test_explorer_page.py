@@ -4,24 +4,18 @@ In JupyterLab it stands in test_jupyterlab.py, which starts one server for all.
 """
 
 import base64
-import shutil
 
 import cv2
 import numpy as np
 import pytest
+from in_chromium import IN_CHROMIUM
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from fcnbook.viewers import Explorer
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not (shutil.which("chromium") and shutil.which("chromedriver")),
-        reason="no Chromium here; tests/browser/install_browser.sh installs it",
-    ),
-]
+pytestmark = IN_CHROMIUM
 PATIENCE = 60
 CONTROLS = {"row": [0, 1, 2], "kind": ["flat", "striped"], "red": [False, True]}
 PAGE = '<!doctype html><html><head><meta charset="utf-8"><style>{style}</style></head><body><main>{html}</main></body>'

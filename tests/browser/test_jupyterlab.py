@@ -4,11 +4,11 @@ Chromium is installed by tests/browser/install_browser.sh.
 """
 
 import base64
-import shutil
 
 import cv2
 import numpy as np
 import pytest
+from in_chromium import IN_CHROMIUM
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -21,13 +21,7 @@ from fcnbook.recipes import RECIPES, scaled
 from fcnbook.runs.folder import RunDir
 from fcnbook.viewers import RunCurves, mask_view, run_view
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not (shutil.which("chromium") and shutil.which("chromedriver")),
-        reason="no Chromium here; tests/browser/install_browser.sh installs it",
-    ),
-]
+pytestmark = IN_CHROMIUM
 PATIENCE = 90
 """Seconds; a machine under load takes 20 until the kernel has imported torch."""
 

@@ -1,8 +1,7 @@
 """The ledger's page in a real browser: sorting, filters, widths, the dark, and texts that would like to run."""
 
-import shutil
-
 import pytest
+from in_chromium import IN_CHROMIUM
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
@@ -10,13 +9,7 @@ from fcnbook.book.ledger import ledger_lines
 from fcnbook.book.ledger_page import COLUMNS, ledger_page
 from fcnbook.published import PUBLISHED
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not (shutil.which("chromium") and shutil.which("chromedriver")),
-        reason="no Chromium here; tests/browser/install_browser.sh installs it",
-    ),
-]
+pytestmark = IN_CHROMIUM
 ATTACK = "<img src=x onerror=\"document.title='ran'\"><script>document.title='ran'</script>"
 
 

@@ -51,6 +51,24 @@ class Differences(NamedTuple):
         return "  ".join([*numbers, f"{self.entries} entries"])
 
 
+class ClassDifferences:
+    """How far apart the logits of two whole tests are, and how many pixels get another class; image by image."""
+
+    def __init__(self) -> None:
+        self.worst = self.different = self.pixels = 0.0
+
+    def add(self, found: Tensor, wanted: Tensor) -> None:
+        """Counts an image, by ours and by theirs: (K, H, W)."""
+        self.worst = max(self.worst, ((found - wanted).abs().max() / wanted.abs().max()).item())
+        self.different += (found.argmax(0) != wanted.argmax(0)).sum().item()
+        self.pixels += wanted[0].numel()
+
+    def check(self, bound: float) -> str:
+        """How many pixels differ, in words, once logits differ by less than `bound` and at most 1 pixel in 10,000."""
+        assert self.worst < bound and self.different <= 1e-4 * self.pixels
+        return f"{self.different:.0f} of {self.pixels:.0f} pixels differ"
+
+
 def compare(
     ours: Side,
     theirs: Side,

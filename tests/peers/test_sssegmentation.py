@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from comparison import GRADIENTS, Differences, compare
+from comparison import GRADIENTS, ClassDifferences, Differences, compare
 from our_networks import gradients_of_a_step, our_side, sizes_of
 from pipelines import (
     Draw,
@@ -559,7 +559,7 @@ def test_the_whole_test_gives_the_same_classes(table, largest, show):
         ("Normalize", {"mean": MEAN, "std": STD}),
         ("ToTensor", {}),
     )
-    worst = different = pixels = 0.0
+    differences = ClassDifferences()
     for sample in fake_samples(3):
         found = segment(ours, sample.image, test, recipe.data, align_corners=spec.align_corners)
         with torch.no_grad():
@@ -568,12 +568,9 @@ def test_the_whole_test_gives_the_same_classes(table, largest, show):
         wanted = nn.functional.interpolate(
             logits, size=sample.labels.shape, mode="bilinear", align_corners=theirs.align_corners
         )[0]
-        worst = max(worst, ((found - wanted).abs().max() / wanted.abs().max()).item())
-        different += (found.argmax(0) != wanted.argmax(0)).sum().item()
-        pixels += found[0].numel()
-    assert worst < 1e-5 and different <= 1e-4 * pixels
-    largest(worst)
-    show(f"test of {row.recipe}", f"{different:.0f} of {pixels:.0f} pixels differ")
+        differences.add(found, wanted)
+    show(f"test of {row.recipe}", differences.check(1e-5))
+    largest(differences.worst)
 
 
 @of_both("scoring")

@@ -80,31 +80,20 @@ def test_the_auxiliary_head_stands_in_the_row_at_which_it_works(name):
     assert draw_network(RECIPES[name]).shape[0] < 500
 
 
-def test_heads_and_necks():
-    assert text(blocks_of("fcn_d6_r18-d16_192x384_10k_streets"))["head"] == (
-        "FCN",
-        "2 × 3x3, dil. 6",
-        "join, 3x3",
-        "128",
-    )
-    assert text(blocks_of("pspnet_r18-d8_192x384_10k_streets"))["head"] == (
-        "PSP",
-        "grids 1 2 3 6",
-        "join, 3x3",
-        "128",
-    )
-    assert text(blocks_of("deeplabv3_r18-d8_192x384_10k_streets"))["head"] == (
-        "ASPP",
-        "dil. 1 12 24 36, image",
-        "join, 3x3",
-        "128",
-    )
-    assert text(blocks_of("encnet_r18-d8_192x384_10k_streets"))["head"] == (
-        "Enc",
-        "3x3",
-        "32 codewords",
-        "128",
-    )
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("fcn_d6_r18-d16", ("FCN", "2 × 3x3, dil. 6", "join, 3x3", "128")),
+        ("pspnet_r18-d8", ("PSP", "grids 1 2 3 6", "join, 3x3", "128")),
+        ("deeplabv3_r18-d8", ("ASPP", "dil. 1 12 24 36, image", "join, 3x3", "128")),
+        ("encnet_r18-d8", ("Enc", "3x3", "32 codewords", "128")),
+    ],
+)
+def test_heads(name, lines):
+    assert text(blocks_of(f"{name}_192x384_10k_streets"))["head"] == lines
+
+
+def test_necks():
     jpu = blocks_of("fastfcn_r18-d32_jpu_fcn_192x384_10k_streets")
     assert text(jpu)["jpu"] == ("JPU", "4 × 128", "dil. 1 2 4 8")
     assert jpu["jpu"].inputs == ("c3", "c4", "c5") and jpu["jpu"].stride == 8
