@@ -341,7 +341,7 @@ def png_bytes(image: np.ndarray, compression: int = 6, few_colours: bool = False
         file = io.BytesIO()
         # FASTOCTREE keeps rare saturated colours (signs, legend), which MEDIANCUT merges into grey.
         reduced = Image.fromarray(image).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        reduced.save(file, "png", optimize=True)  # the smallest file, whatever `compression` says
+        reduced.save(file, "png", compress_level=compression, optimize=compression == 9)
         return file.getvalue()
     stored = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     done, encoded = cv2.imencode(".png", stored, [cv2.IMWRITE_PNG_COMPRESSION, compression])
