@@ -112,8 +112,15 @@ def _wait_for(lab, server, log_file, seconds=90):
     pytest.fail(f"JupyterLab did not start in {seconds} s:\n{log_file.read_text()[-3000:]}")
 
 
+@pytest.fixture
+def chromium(one_chromium):
+    """The browser of all tests, without what its console said in tests before."""
+    one_chromium.get_log("browser")  # reading it empties it
+    return one_chromium
+
+
 @pytest.fixture(scope="session")
-def chromium(tmp_path_factory):
+def one_chromium(tmp_path_factory):
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
